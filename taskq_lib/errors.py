@@ -1,0 +1,86 @@
+"""Every failure a person can mend is a `TaskqError`: one sentence that says what is wrong, and a hint that says what to do."""
+
+
+class TaskqError(Exception):
+    """Something a person can mend; commands print it with its hint and end with exit code 2."""
+
+    #: What to do next, where the raising code gives nothing more specific.
+    hint = "See README.md for the commands and their options."
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        """Keep the sentence `message` and, where given, a `hint` that fits the case better than the class's own."""
+        super().__init__(message)
+        self.hint = hint or self.hint
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}\n  -> {self.hint}"
+
+
+class BadInput(TaskqError):
+    """A value from outside is not allowed; nothing was done."""
+
+    hint = "Correct the value and run the same command again; nothing was changed."
+
+
+class EngineNotInstalled(TaskqError):
+    """The embedded engine is an extra that is not installed."""
+
+    hint = "Install it with `pip install -e '.[local]'` (or run `make report`, which does), or use `--target aws`."
+
+
+class EngineNotRunning(TaskqError):
+    """The embedded engine is not running, or has died."""
+
+    hint = "Start it with `taskq local start`, or use `--target aws`."
+
+
+class EngineFailed(TaskqError):
+    """The embedded engine could not be started or stopped."""
+
+    hint = "Read the log file named above; `taskq local status` says what is running."
+
+
+class AwsAccess(TaskqError):
+    """AWS cannot be reached with these credentials, this region or this endpoint."""
+
+    hint = "Check AWS_PROFILE, AWS_REGION and AWS_ENDPOINT_URL; `aws sts get-caller-identity` must work first."
+
+
+class StackNotFound(TaskqError):
+    """There is no such stack in this account and region."""
+
+    hint = "Deploy it with notebooks/10_deploy.ipynb or `taskq deploy`, or name another with --stack-name."
+
+
+class StackFailed(TaskqError):
+    """CloudFormation refused or rolled back a change."""
+
+    hint = "The events above name the resource and the reason; correct the parameter and deploy again."
+
+
+class RunExists(TaskqError):
+    """A run of this id is already there, and a run is never overwritten."""
+
+    hint = "Choose another --run-id, or leave it out to get a new one."
+
+
+class RunNotFound(TaskqError):
+    """No run of this id is on this disk."""
+
+    hint = "`runs/index.html` lists the runs; submit one with notebooks/20_submit.ipynb."
+
+
+class NotDone(TaskqError):
+    """A check at the end of an action or a wait did not hold."""
+
+
+class LedgerOpen(NotDone):
+    """The ledger does not close: a task is lost or still open."""
+
+    hint = "notebooks/50_failures.ipynb names the tasks; notebooks/30_status.ipynb reads their status again."
+
+
+class NotebookFailed(TaskqError):
+    """A notebook of the chain raised; the ones after it were not run."""
+
+    hint = "The HTML of what ran is in the run's folder; its last page shows the traceback."
