@@ -1,0 +1,207 @@
+"""The batch loop: parse, claim, run, dead-letter, record, and say which records come again.
+
+Every record either ends here or is named in `batchItemFailures`; nothing is raised for the whole batch.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from taskq_worker import dead_letters
+from taskq_worker.contract import Outcome, Reason
+from taskq_worker.dead_letters import DeadLetter
+from taskq_worker.execute import run_claims
+from taskq_worker.log import log
+from taskq_worker.records import Delivery, Invalid, Record, parse_records
+from taskq_worker.settings import Settings
+from taskq_worker.store import Claim, Result, StatusStore, Verdict
+
+#: Kept back from the function's time for recording, dead-lettering and the response.
+MARGIN_S = 2.0
+#: SQS's bound for a visibility timeout, and how many entries one request takes.
+MAX_VISIBILITY_S = 43_200
+MAX_ENTRIES = 10
+
+_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=3, read_timeout=10)
+# The only state that survives an invocation: clients (their connections stay warm), and whether this is the first.
+_clients: dict[str, Any] = {}
+_invocations: list[str] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returned:
+    """A record that comes again, and when."""
+
+    record: Record
+    delay_s: float | None = None  #: None leaves it to the queue's visibility timeout
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """What one invocation works with."""
+
+    settings: Settings
+    store: StatusStore
+    deadline: float  #: Unix seconds: when running tasks must have ended
+    lease_until: float  #: Unix seconds: when the function is killed at the latest
+    returned: list[Returned] = field(default_factory=list)
+
+
+def handle_batch(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """Process the event's records; returns the partial batch response that names the ones to deliver again."""
+    batch = _begin(context)
+    deliveries, twins, invalid = parse_records(event)
+    claims = batch.store.claim(deliveries, batch.lease_until)
+    results = _work(batch, claims)
+    _settle(batch, results, twins)
+    duplicates = [c.delivery for c in claims if c.verdict is Verdict.FINISHED]
+    _close(batch, invalid, duplicates)
+    _delay(batch.settings, batch.returned)
+    return {"batchItemFailures": [{"itemIdentifier": one.record.message_id} for one in batch.returned]}
+
+
+def client(service: str) -> Any:
+    """Return this process's client for `service`; made once, so that warm invocations reuse its connections."""
+    if service not in _clients:
+        _clients[service] = boto3.client(service, config=_CONFIG)
+    return _clients[service]
+
+
+def _begin(context: Any) -> Batch:
+    now, settings = time.time(), Settings.from_environment(os.environ)
+    ends_at = now + context.get_remaining_time_in_millis() / 1000
+    log_entry = {"received": round(now, 3), "requestId": context.aws_request_id}
+    if not _invocations:
+        log_entry["coldStart"] = True
+    _invocations[:] = [context.aws_request_id]
+    store = StatusStore(
+        client=client("dynamodb"),
+        table=settings.table,
+        request_id=context.aws_request_id,
+        max_attempts=settings.max_attempts,
+        ttl_days=settings.ttl_days,
+        log_entry=log_entry,
+    )
+    return Batch(settings=settings, store=store, deadline=ends_at - MARGIN_S, lease_until=round(ends_at, 3))
+
+
+def _work(batch: Batch, claims: Sequence[Claim]) -> list[Result]:
+    """Run what was claimed, bury what has no attempt left, give back the rest; returns what is to be recorded."""
+    mine = [claim for claim in claims if claim.verdict is Verdict.CLAIMED]
+    results, unstarted = run_claims(mine, batch.deadline, batch.settings.max_attempts)
+    if unstarted:
+        batch.store.release(unstarted)
+        batch.returned += [Returned(record=claim.delivery.record, delay_s=0) for claim in unstarted]
+    for claim in claims:
+        if claim.verdict is Verdict.EXHAUSTED:
+            results.append(_exhausted(claim))
+        elif claim.verdict is Verdict.LEASED:
+            wait_s = claim.lease_until - time.time() + 1
+            batch.returned.append(Returned(record=claim.delivery.record, delay_s=wait_s))
+            log("taskq.leased", taskId=claim.delivery.task.task_id, leaseUntil=claim.lease_until)
+        elif claim.verdict is Verdict.UNAVAILABLE:
+            batch.returned.append(Returned(record=claim.delivery.record))
+    return results
+
+
+def _exhausted(claim: Claim) -> Result:
+    """Fail a task whose attempts are all used up while the last one never said how it ended."""
+    last = claim.history[-1] if claim.history else {}
+    now = time.time()
+    return Result(
+        claim=replace(claim, history=claim.history[:-1]) if len(claim.history) == claim.attempt else claim,
+        outcome=Outcome.FAILED if len(claim.history) == claim.attempt else Outcome.LOST,
+        started_at=last.get("started", now),
+        finished_at=now,
+        error_type=last.get("errorType", "WorkerLost"),
+        error=last.get("error", "the worker vanished: its lease ran out and nothing was recorded"),
+        reason=Reason.MAX_ATTEMPTS,
+    )
+
+
+def _settle(batch: Batch, results: Sequence[Result], twins: Sequence[Delivery]) -> None:
+    """Dead-letter the final failures, record all outcomes, and give back what is to be tried again.
+
+    The dead letter goes first: were it recorded before and then not sent, the task would be final and in no queue.
+    """
+    final = [result for result in results if result.reason]
+    buried = _bury(batch, [DeadLetter.of_result(result) for result in final])
+    n_twins: dict[str, int] = {}
+    for twin in twins:
+        n_twins[twin.task.task_id] = n_twins.get(twin.task.task_id, 0) + 1
+    results = [
+        replace(
+            result,
+            reason=result.reason if result.claim.delivery.record.message_id in buried else None,
+            n_duplicates=n_twins.get(result.claim.delivery.task.task_id, 0),
+        )
+        for result in results
+    ]
+    for result, recorded in zip(results, batch.store.record(results), strict=True):
+        record, attempt = result.claim.delivery.record, result.claim.attempt
+        if not recorded:
+            log("taskq.record_refused", level="ERROR", taskId=result.claim.delivery.task.task_id, attempt=attempt)
+            batch.returned.append(Returned(record=record))
+        elif result.outcome is not Outcome.COMPLETED and result.reason is None:
+            batch.returned.append(Returned(record=record, delay_s=_backoff(batch.settings, attempt)))
+
+
+def _close(batch: Batch, invalid: Sequence[Invalid], duplicates: Sequence[Delivery]) -> None:
+    """Dead-letter invalid messages and note duplicate deliveries; both end here."""
+    now = time.time()
+    buried = _bury(batch, [DeadLetter.of_invalid(one, now) for one in invalid])
+    batch.returned += [Returned(record=one.record) for one in invalid if one.record.message_id not in buried]
+    for one in invalid:
+        log("taskq.invalid", level="ERROR", messageId=one.record.message_id, error=str(one.error))
+    for duplicate in duplicates:
+        log("taskq.duplicate", taskId=duplicate.task.task_id, messageId=duplicate.record.message_id)
+    named = [
+        (one.error.task_id, one.error.run_id, str(one.error))
+        for one in invalid
+        if one.error.task_id and one.record.message_id in buried
+    ]
+    if named or duplicates:
+        batch.store.note(named, [duplicate.task.task_id for duplicate in duplicates])
+
+
+def _bury(batch: Batch, letters: Sequence[DeadLetter]) -> set[str]:
+    return dead_letters.send(client("sqs"), batch.settings.dead_letter_queue_url, letters) if letters else set()
+
+
+def _backoff(settings: Settings, attempt: int) -> float:
+    """Exponential back-off with full jitter: uniform between 0 and base x 2^(attempt - 1), at most the cap.
+
+    After "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    ceiling = min(settings.retry_cap_s, settings.retry_base_s * 2 ** (attempt - 1))
+    return random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
+
+
+def _delay(settings: Settings, returned: Iterable[Returned]) -> None:
+    """Set when the returned records come again, ten a request; where it fails, the queue's own timeout holds."""
+    timed = [one for one in returned if one.delay_s is not None]
+    for start in range(0, len(timed), MAX_ENTRIES):
+        entries = [
+            {
+                "Id": str(i),
+                "ReceiptHandle": one.record.receipt_handle,
+                "VisibilityTimeout": min(max(0, round(one.delay_s or 0)), MAX_VISIBILITY_S),
+            }
+            for i, one in enumerate(timed[start : start + MAX_ENTRIES])
+        ]
+        try:
+            response = client("sqs").change_message_visibility_batch(QueueUrl=settings.queue_url, Entries=entries)
+        except (BotoCoreError, ClientError) as error:
+            log("taskq.delay_failed", level="WARNING", error=str(error), nMessages=len(entries))
+            continue
+        for failed in response.get("Failed", []):
+            log("taskq.delay_failed", level="WARNING", error=failed.get("Message"), code=failed.get("Code"))

@@ -1,0 +1,288 @@
+"""The contract between producer, function and analysis: the message body, the task types, the status item's names.
+
+Imports the standard library only, since the library reads it from the same file as the function does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+#: SQS takes at most 1 MiB a message and a batch (AWS_FACTS: SQS SendMessage, 2025-08).
+MAX_BODY_BYTES = 1_048_576
+PRIORITY_MIN, PRIORITY_MAX, PRIORITY_DEFAULT = 0, 9, 5
+#: The index on the status table is spread over this many keys; one key would cap it at 1,000 writes a second.
+N_SHARDS = 8
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+ID_RULE = "1 to 128 letters, digits or any of _ . : - , the first a letter or digit"
+
+
+class Status(StrEnum):
+    """What the status item says of a task; a task without an item is pending, which is derived and never stored."""
+
+    PROCESSING = "PROCESSING"  #: A worker holds the lease
+    COMPLETED = "COMPLETED"  #: Done; final
+    FAILED = "FAILED"  #: The last attempt failed; final once `deadLettered` is true
+
+
+class Reason(StrEnum):
+    """Why a task was dead-lettered."""
+
+    MAX_ATTEMPTS = "max_attempts"  #: The attempt budget is used up
+    NON_RETRYABLE = "non_retryable"  #: The error said that another attempt cannot help
+    INVALID = "invalid"  #: The message does not keep to this contract
+
+
+class Outcome(StrEnum):
+    """How one attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"  #: The worker vanished: its lease ran out and nothing was recorded
+
+
+class InvalidMessage(ValueError):
+    """A message that breaks the contract; it can never succeed, so it is never retried."""
+
+    def __init__(self, why: str, task_id: str | None = None, run_id: str | None = None) -> None:
+        """Keep the reason and, where they could be read, the ids that let the failure be found again."""
+        super().__init__(why)
+        self.task_id = task_id
+        self.run_id = run_id
+
+
+class TaskError(Exception):
+    """An error of a task's own code; `retryable` says whether another attempt may help."""
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        """Keep the message and whether the function should try again."""
+        super().__init__(message)
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulate:
+    """How the simulated processing behaves (`data.simulate`)."""
+
+    seconds: float = 0.0  #: How long each attempt takes
+    fail_attempts: int = 0  #: How many of the first attempts fail; -1 is every one
+    error: str = "SimulatedError"  #: The error type the failing attempts report
+    retryable: bool = True  #: False dead-letters the task at its first failure
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be simulated."""
+        _require(
+            _is_number(self.seconds) and 0 <= self.seconds <= 900, "simulate.seconds must be a number from 0 to 900"
+        )
+        _require(_is_int(self.fail_attempts) and self.fail_attempts >= -1, "simulate.fail_attempts must be -1 or more")
+        _require(
+            isinstance(self.error, str) and re.fullmatch(r"[A-Za-z_]\w{0,63}", self.error, re.ASCII) is not None,
+            "simulate.error must be a name of at most 64 letters, digits and _",
+        )
+        _require(isinstance(self.retryable, bool), "simulate.retryable must be true or false")
+
+    def fails(self, attempt: int) -> bool:
+        """Whether attempt number `attempt` (from 1) is one of those that fail."""
+        return self.fail_attempts == -1 or attempt <= self.fail_attempts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task, as its message carries it."""
+
+    task_id: str  #: Chosen by the producer; the idempotency key
+    type: str  #: A registered task type
+    data: dict[str, Any]  #: The type's own fields, and optionally `simulate`
+    priority: int = PRIORITY_DEFAULT  #: 0 to 9, 9 most urgent
+    run_id: str | None = None  #: The run that submitted it
+    enqueued_at: float | None = None  #: Unix seconds by the producer's clock; SQS loses its own at a redrive
+
+    def __post_init__(self) -> None:
+        """Refuse what the function would refuse, so that both sides judge alike."""
+        _require(is_id(self.task_id), f"task_id must be {ID_RULE}")
+        _require(self.run_id is None or is_id(self.run_id), f"run_id must be {ID_RULE}")
+        _require(
+            _is_int(self.priority) and PRIORITY_MIN <= self.priority <= PRIORITY_MAX,
+            f"priority must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}",
+        )
+        # Year 2100: DynamoDB and pandas hold more, but only milliseconds mistaken for seconds get there.
+        _require(
+            self.enqueued_at is None or (_is_number(self.enqueued_at) and 0 <= self.enqueued_at < 4_102_444_800),
+            "enqueued_at must be Unix seconds",
+        )
+        task_type(self.type).check(self.data)
+
+    @property
+    def simulate(self) -> Simulate:
+        """How this task is simulated; all defaults where the message says nothing."""
+        return Simulate(**self.data.get("simulate", {}))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The fields of `data` that the task type's function takes."""
+        return {name: value for name, value in self.data.items() if name != "simulate"}
+
+    def to_body(self) -> str:
+        """Write the message body: compact JSON.
+
+        Raises `InvalidMessage` where it is over 1 MiB or holds what JSON cannot.
+        """
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        try:
+            body = json.dumps(fields, separators=(",", ":"), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidMessage(
+                f"the message cannot be written as JSON: {error}", self.task_id, self.run_id
+            ) from error
+        # ASCII only (`json.dumps` escapes the rest), so characters are bytes.
+        if len(body) > MAX_BODY_BYTES:
+            why = f"the message has {len(body):,} bytes, at most {MAX_BODY_BYTES:,} (1 MiB) are allowed"
+            raise InvalidMessage(why, self.task_id, self.run_id)
+        return body
+
+
+def parse_body(body: str) -> Task:
+    """Read a message body.
+
+    Raises `InvalidMessage` with the reason, and with the ids where the body names usable ones.
+    """
+    try:
+        fields = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage(f"the body is not JSON: {error or 'nested too deep'}") from error
+    if not isinstance(fields, dict):
+        raise InvalidMessage(f"the body must be a JSON object, not {type(fields).__name__}")
+    task_id, run_id = (fields.get(name) if is_id(fields.get(name)) else None for name in ("task_id", "run_id"))
+    known = Task.__dataclass_fields__
+    try:
+        for name in ("task_id", "type", "data"):
+            _require(name in fields, f"{name} is missing")
+        # Unknown fields are let through: a newer producer may add some.
+        return Task(**{name: value for name, value in fields.items() if name in known})
+    except InvalidMessage as error:
+        raise InvalidMessage(str(error), task_id, run_id) from error
+
+
+# --- task types -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskContext:
+    """What a task's code is told about its attempt."""
+
+    task_id: str  #: For making side effects idempotent: delivery is at least once
+    attempt: int  #: From 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskType:
+    """A registered task type: its code, and the schema that the code's own signature states."""
+
+    name: str
+    run: Callable[..., dict[str, Any]]  #: run(context, **arguments) -> result
+    fields: Mapping[str, type] = field(default_factory=dict)  #: Argument -> type
+    required: frozenset[str] = frozenset()
+
+    def check(self, data: object) -> None:
+        """Raise `InvalidMessage` unless `data` has the required fields, known fields only, and their types."""
+        if not isinstance(data, dict):
+            raise InvalidMessage("data must be a JSON object")
+        allowed = ", ".join([*self.fields, "simulate"])
+        for name in sorted(self.required - data.keys()):
+            raise InvalidMessage(f"data.{name} is missing; {self.name} takes {allowed}")
+        for name, value in data.items():
+            if name == "simulate":
+                check_simulate(value)
+            elif name not in self.fields:
+                raise InvalidMessage(f"data has an unknown field {str(name)[:64]!r}; {self.name} takes {allowed}")
+            elif not _is_a(value, self.fields[name]):
+                raise InvalidMessage(f"data.{name} must be {_WORDS[self.fields[name]]}")
+
+
+_TYPES: dict[str, TaskType] = {}
+_WORDS = {str: "a string that is not empty", int: "a whole number, 0 or more", dict: "a JSON object"}
+
+
+def register(name: str) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., dict[str, Any]]]:
+    """Register the decorated function as task type `name`; its parameters after the first are the fields of `data`."""
+
+    def decorate(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+        hints = get_type_hints(run)
+        parameters = list(inspect.signature(run).parameters.values())[1:]
+        _TYPES[name] = TaskType(
+            name=name,
+            run=run,
+            fields={parameter.name: hints[parameter.name] for parameter in parameters},
+            required=frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty),
+        )
+        return run
+
+    return decorate
+
+
+def task_type(name: object) -> TaskType:
+    """Return the registered type; raise `InvalidMessage` that lists the known ones."""
+    if not isinstance(name, str) or name not in _TYPES:
+        raise InvalidMessage(f"unknown task type {str(name)[:64]!r}; known are {', '.join(task_types())}")
+    return _TYPES[name]
+
+
+def task_types() -> list[str]:
+    """Return the names of the registered task types, sorted."""
+    return sorted(_TYPES)
+
+
+def check_simulate(value: object) -> None:
+    """Raise `InvalidMessage` unless `value` is a usable `data.simulate`."""
+    known = Simulate.__dataclass_fields__
+    if not isinstance(value, dict) or not value.keys() <= known.keys():
+        raise InvalidMessage(f"data.simulate must be a JSON object with some of {', '.join(known)}")
+    Simulate(**value)
+
+
+# --- small checks -----------------------------------------------------------------------------------------------
+
+
+def is_id(value: object) -> bool:
+    """Whether `value` can be a task or run id."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def shard_of(task_id: str) -> int:
+    """Return the index shard of a task: stable, evenly spread, the same in every process (unlike `hash`)."""
+    return zlib.crc32(task_id.encode()) % N_SHARDS
+
+
+def _require(holds: bool, why: str) -> None:  # noqa: FBT001 - a condition, not a switch
+    if not holds:
+        raise InvalidMessage(why)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    # Compared, not `math.isfinite`: that overflows on an integer of 400 digits. NaN and infinity fail it as well.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
+
+
+def _is_a(value: object, kind: type) -> bool:
+    if kind is int:
+        # DynamoDB numbers hold 38 digits; a count beyond 2**53 is an error of the producer.
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+    if kind is str:
+        # A lone surrogate is legal in JSON and refused by every AWS service.
+        return isinstance(value, str) and value != "" and not re.search("[\ud800-\udfff]", value)
+    return isinstance(value, kind)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

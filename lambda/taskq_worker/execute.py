@@ -1,0 +1,107 @@
+"""Run claimed tasks side by side within the time that is left."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from taskq_worker.contract import Outcome, Reason, TaskContext, TaskError, task_type
+from taskq_worker.log import log
+from taskq_worker.store import Claim, Result
+from taskq_worker.text import cut, result_json
+
+MAX_THREADS = 32
+
+
+def run_claims(claims: Sequence[Claim], deadline: float, max_attempts: int) -> tuple[list[Result], list[Claim]]:
+    """Run every claimed task until `deadline`, Unix seconds; returns the results and the claims that never started.
+
+    A task that still runs at the deadline counts as failed: its thread cannot be ended, only left behind.
+    """
+    if not claims:
+        return [], []
+    executor = ThreadPoolExecutor(min(len(claims), MAX_THREADS), thread_name_prefix="task")
+    started: dict[int, float] = {}
+    futures = [executor.submit(_run, claim, index, started) for index, claim in enumerate(claims)]
+    wait(futures, timeout=max(0.0, deadline - time.time()))
+    executor.shutdown(wait=False, cancel_futures=True)
+    results, unstarted = [], []
+    for index, (claim, future) in enumerate(zip(claims, futures, strict=True)):
+        if future.cancelled():
+            unstarted.append(claim)
+        else:
+            results.append(_finish(claim, future, started.get(index, time.time()), max_attempts))
+    return results, unstarted
+
+
+def _run(claim: Claim, index: int, started: dict[int, float]) -> tuple[str, float]:
+    """Run one task's code; returns its result as JSON and when it finished."""
+    started[index] = time.time()
+    task = claim.delivery.task
+    _simulate(claim)
+    context = TaskContext(task_id=task.task_id, attempt=claim.attempt)
+    result = task_type(task.type).run(context, **task.arguments)
+    return result_json(result), time.time()
+
+
+def _simulate(claim: Claim) -> None:
+    simulate = claim.delivery.task.simulate
+    time.sleep(simulate.seconds)
+    if simulate.fails(claim.attempt):
+        message = f"simulated failure of attempt {claim.attempt}"
+        raise type(simulate.error, (TaskError,), {})(message, retryable=simulate.retryable)
+
+
+def _finish(claim: Claim, future: Future[tuple[str, float]], started_at: float, max_attempts: int) -> Result:
+    if not future.done():
+        late = TimeoutError("the task still ran when the function's time was up")
+        return _failed(claim, late, started_at, max_attempts)
+    error = future.exception()
+    if error is not None:
+        return _failed(claim, error, started_at, max_attempts)
+    result, finished_at = future.result()
+    done = Result(claim=claim, outcome=Outcome.COMPLETED, started_at=started_at, finished_at=finished_at, result=result)
+    _log_attempt(done)
+    return done
+
+
+def _failed(claim: Claim, error: BaseException, started_at: float, max_attempts: int) -> Result:
+    reason = None
+    if not getattr(error, "retryable", True):
+        reason = Reason.NON_RETRYABLE
+    elif claim.attempt >= max_attempts:
+        reason = Reason.MAX_ATTEMPTS
+    failed = Result(
+        claim=claim,
+        outcome=Outcome.FAILED,
+        started_at=started_at,
+        finished_at=time.time(),
+        error_type=type(error).__name__,
+        error=cut(str(error)),
+        reason=reason,
+    )
+    stack = "".join(traceback.format_exception(error))
+    _log_attempt(failed, stackTrace=cut(stack, 8_000))
+    return failed
+
+
+def _log_attempt(result: Result, **more: Any) -> None:
+    task = result.claim.delivery.task
+    log(
+        "taskq.attempt",
+        level="INFO" if result.outcome is Outcome.COMPLETED else "ERROR",
+        taskId=task.task_id,
+        runId=task.run_id,
+        taskType=task.type,
+        attempt=result.claim.attempt,
+        outcome=result.outcome,
+        processingS=round(result.finished_at - result.started_at, 3),
+        receiveCount=result.claim.delivery.record.receive_count,
+        errorType=result.error_type,
+        error=result.error,
+        reason=result.reason,
+        **more,
+    )
