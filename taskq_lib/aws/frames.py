@@ -1,0 +1,148 @@
+"""Status items as typed DataFrames: no `Decimal`, no object column, times as UTC datetimes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from taskq_worker.attributes import from_attributes
+from taskq_worker.contract import Outcome, Status, task_types
+
+#: A task's state as a reader understands it, derived from the item; `pending` is a task without an item.
+STATES = ["pending", "processing", "retrying", "completed", "dead_lettered"]
+FINAL = ["completed", "dead_lettered"]
+TIME = "datetime64[us, UTC]"
+
+#: tasks: column -> (attribute of the item, dtype)
+TASK_COLUMNS: dict[str, tuple[str | None, Any]] = {
+    "task_id": ("taskId", "str"),
+    "run_id": ("runId", "str"),
+    "task_type": ("taskType", "category"),
+    "priority": ("priority", "Int8"),
+    "state": (None, "category"),
+    "n_attempts": ("attempts", "Int32"),
+    "n_duplicates": ("duplicates", "Int32"),
+    "reason": ("reason", "str"),
+    "error_type": ("errorType", "str"),
+    "error": ("error", "str"),
+    "result": ("result", "str"),
+    "enqueued_at": ("enqueuedAt", TIME),
+    "sent_at": ("sentAt", TIME),
+    "first_started_at": ("startedAt", TIME),
+    "last_started_at": (None, TIME),
+    "finished_at": ("finishedAt", TIME),
+    "updated_at": ("timestamp", TIME),
+    "lease_until": ("leaseUntil", TIME),
+}
+#: attempts: column -> (key of the attemptLog entry, dtype)
+ATTEMPT_COLUMNS: dict[str, tuple[str | None, Any]] = {
+    "task_id": (None, "str"),
+    "run_id": (None, "str"),
+    "task_type": (None, "category"),
+    "priority": (None, "Int8"),
+    "attempt": (None, "Int32"),
+    "received_at": ("received", TIME),
+    "started_at": ("started", TIME),
+    "finished_at": ("finished", TIME),
+    "outcome": ("outcome", "category"),
+    "error_type": ("errorType", "str"),
+    "error": ("error", "str"),
+    "request_id": ("requestId", "str"),
+    "cold_start": ("coldStart", "boolean"),
+}
+
+Item = Mapping[str, Any]
+
+
+def read_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Turn items as DynamoDB's API returns them into plain Python values."""
+    return [from_attributes(item) for item in items]
+
+
+def tasks_frame(items: Sequence[Item]) -> pd.DataFrame:
+    """Return one row a task; columns and dtypes are `TASK_COLUMNS`.
+
+    `state` is an ordered category of `STATES`. `last_started_at` is the start of the last attempt that was logged.
+    """
+    columns: dict[str, list[Any]] = {
+        column: [item.get(attribute) for item in items]
+        for column, (attribute, _dtype) in TASK_COLUMNS.items()
+        if attribute is not None
+    }
+    columns["state"] = [_state(item) for item in items]
+    columns["last_started_at"] = [_last_start(item) for item in items]
+    return pd.DataFrame({name: _typed(columns[name], name, dtype) for name, (_, dtype) in TASK_COLUMNS.items()})
+
+
+def attempts_frame(items: Sequence[Item]) -> pd.DataFrame:
+    """Return one row an attempt; columns and dtypes are `ATTEMPT_COLUMNS`.
+
+    A log that was cut (more than 20 attempts) keeps its last entries, so `attempt` counts back from the item's count.
+    """
+    columns: dict[str, list[Any]] = {column: [] for column in ATTEMPT_COLUMNS}
+    for item in items:
+        log = item.get("attemptLog", [])
+        # A running attempt is counted and not logged yet; final items have logged every one.
+        n_logged_to = item["attempts"] - (item["status"] == Status.PROCESSING)
+        for number, entry in enumerate(log, start=max(1, n_logged_to - len(log) + 1)):
+            columns["task_id"].append(item["taskId"])
+            columns["run_id"].append(item.get("runId"))
+            columns["task_type"].append(item.get("taskType"))
+            columns["priority"].append(item.get("priority"))
+            columns["attempt"].append(number)
+            for column, (key, _dtype) in ATTEMPT_COLUMNS.items():
+                if key is not None:
+                    columns[column].append(entry.get(key))
+    columns["cold_start"] = [bool(value) for value in columns["cold_start"]]
+    return pd.DataFrame({name: _typed(columns[name], name, dtype) for name, (_, dtype) in ATTEMPT_COLUMNS.items()})
+
+
+def with_pending(tasks: pd.DataFrame, manifest: pd.DataFrame, run_id: str) -> pd.DataFrame:
+    """Return `tasks` with a row, state `pending`, for each task of the manifest that has no item."""
+    missing = manifest[~manifest["task_id"].isin(tasks["task_id"])]
+    if missing.empty:
+        return tasks
+    empty = [{"taskId": task_id, "runId": run_id} for task_id in missing["task_id"]]
+    pending = tasks_frame(empty)
+    pending["task_type"] = missing["task_type"].astype(tasks["task_type"].dtype).array
+    pending["priority"] = missing["priority"].array
+    return pd.concat([tasks, pending], ignore_index=True)
+
+
+def decode_result(result: str) -> Any:
+    """Return a task's result as Python values."""
+    return json.loads(result)
+
+
+def _state(item: Item) -> str:
+    status = item.get("status")
+    if status is None:
+        return "pending"
+    if status == Status.COMPLETED:
+        return "completed"
+    if status == Status.PROCESSING:
+        return "processing"
+    return "dead_lettered" if item.get("deadLettered") else "retrying"
+
+
+def _last_start(item: Item) -> float | None:
+    starts = [entry["started"] for entry in item.get("attemptLog", []) if "started" in entry]
+    return starts[-1] if starts else item.get("startedAt")
+
+
+def _typed(values: list[Any], name: str, dtype: Any) -> pd.Series[Any]:
+    if dtype == TIME:
+        # Milliseconds are what the function writes; through integers, since floats lose them to rounding.
+        unix_ms = np.array([np.nan if v is None else round(v * 1000) for v in values], dtype="float64")
+        return pd.Series(pd.to_datetime(unix_ms, unit="ms", utc=True)).astype(TIME)
+    if dtype != "category":
+        return pd.Series(values, dtype=dtype)
+    categories = {"state": STATES, "outcome": [str(outcome) for outcome in Outcome]}.get(name)
+    if categories is None:
+        # Types that were removed from the code since still have items.
+        categories = sorted({*task_types(), *(str(v) for v in values if v is not None)})
+    return pd.Series(pd.Categorical(values, categories=categories, ordered=name == "state"))

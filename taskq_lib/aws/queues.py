@@ -1,0 +1,131 @@
+"""The two queues: how much is in them, and what lies in the dead-letter queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from taskq_lib.aws.frames import TIME
+from taskq_lib.aws.stack import Stack
+from taskq_worker.contract import InvalidMessage, parse_body
+
+_COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
+#: How long an inventory hides a dead letter at most, should it be killed before it shows them again.
+PEEK_S = 120
+
+#: dead: column -> dtype; the message attributes are those that the function attaches.
+DEAD_COLUMNS = {
+    "message_id": "str",
+    "task_id": "str",
+    "run_id": "str",
+    "task_type": "str",
+    "reason": "str",
+    "error_type": "str",
+    "error": "str",
+    "n_attempts": "Int32",
+    "first_at": TIME,
+    "last_at": TIME,
+    "sent_at": TIME,
+    "n_receives": "Int32",
+    "body": "str",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Messages in the queues; approximate on AWS, where they settle within about a minute."""
+
+    n_visible: int
+    n_in_flight: int
+    n_delayed: int
+    n_dead: int  #: In the dead-letter queue, in any condition
+
+    @property
+    def n_unsettled(self) -> int:
+        """Messages of the queue itself, in any condition: what may still become an attempt."""
+        return self.n_visible + self.n_in_flight + self.n_delayed
+
+
+def counts(stack: Stack) -> Counts:
+    """Count the messages of both queues."""
+    visible, in_flight, delayed = _count(stack, stack.queue_url)
+    return Counts(
+        n_visible=visible,
+        n_in_flight=in_flight,
+        n_delayed=delayed,
+        n_dead=sum(_count(stack, stack.dead_letter_queue_url)),
+    )
+
+
+def dead_letters(stack: Stack, limit: int = 10_000) -> pd.DataFrame:
+    """Take the inventory of the dead-letter queue: at most `limit` messages, none removed, all shown again at the end.
+
+    Returns one row a message with the columns of `DEAD_COLUMNS`; `reason` is `receive_limit` where the function
+    attached none, which means that SQS itself moved the message: it never failed in the handler.
+    """
+    sqs, url = stack.target.client("sqs"), stack.dead_letter_queue_url
+    messages: dict[str, dict[str, Any]] = {}
+    n_empty = 0
+    try:
+        # SQS answers from a sample of its hosts: one empty answer does not mean an empty queue.
+        while len(messages) < limit and n_empty < 2:
+            answer = sqs.receive_message(
+                QueueUrl=url,
+                MaxNumberOfMessages=min(10, limit - len(messages)),
+                VisibilityTimeout=PEEK_S,
+                WaitTimeSeconds=1,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            ).get("Messages", [])
+            n_empty = 0 if answer else n_empty + 1
+            messages |= {message["MessageId"]: message for message in answer}
+    finally:
+        _show_again(sqs, url, list(messages.values()))
+    rows = [_row(message) for message in messages.values()]
+    frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in DEAD_COLUMNS})
+    for name, dtype in DEAD_COLUMNS.items():
+        frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601") if dtype == TIME else frame[name]
+    return frame.astype(DEAD_COLUMNS)
+
+
+def _count(stack: Stack, url: str) -> tuple[int, int, int]:
+    answer = stack.target.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=_COUNTS)["Attributes"]
+    visible, in_flight, delayed = (int(answer[name]) for name in _COUNTS)
+    return visible, in_flight, delayed
+
+
+def _show_again(sqs: Any, url: str, messages: Sequence[dict[str, Any]]) -> None:
+    for start in range(0, len(messages), 10):
+        entries = [
+            {"Id": str(i), "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 0}
+            for i, message in enumerate(messages[start : start + 10])
+        ]
+        # An entry that fails (its time was up) is visible already.
+        sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+
+
+def _row(message: dict[str, Any]) -> dict[str, Any]:
+    attached = {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()}
+    system = message["Attributes"]
+    try:
+        task = parse_body(message["Body"])
+        named = {"task_id": task.task_id, "run_id": task.run_id, "task_type": task.type}
+    except InvalidMessage as error:
+        named = {"task_id": error.task_id, "run_id": error.run_id, "task_type": None}
+    sent_at = pd.Timestamp(int(system["SentTimestamp"]), unit="ms", tz="UTC").isoformat()
+    return {
+        **named,
+        "message_id": message["MessageId"],
+        "reason": attached.get("reason", "receive_limit"),
+        "error_type": attached.get("errorType"),
+        "error": attached.get("error"),
+        "n_attempts": int(attached["attempts"]) if "attempts" in attached else None,
+        "first_at": attached.get("firstAt"),
+        "last_at": attached.get("lastAt"),
+        "sent_at": sent_at,
+        "n_receives": int(system["ApproximateReceiveCount"]),
+        "body": message["Body"],
+    }

@@ -1,0 +1,158 @@
+"""Read tasks' status: one id, many ids, or a time window; and wait until a run's tasks are final."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from taskq_lib.aws import queues
+from taskq_lib.aws.frames import attempts_frame, read_items, tasks_frame
+from taskq_lib.aws.stack import Stack
+from taskq_lib.errors import BadInput, NotDone
+from taskq_worker.contract import N_SHARDS, Status
+
+KEYS_PER_REQUEST = 100  # BatchGetItem takes no more
+N_THREADS = 8
+N_TRIES = 10
+#: SQS's counts are approximate and settle within about a minute; only after this long is an empty queue believed.
+IDLE_S = 60.0
+
+
+class Statuses(NamedTuple):
+    """Tasks and their attempts, as `frames.TASK_COLUMNS` and `frames.ATTEMPT_COLUMNS` describe them."""
+
+    tasks: pd.DataFrame
+    attempts: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waited:
+    """How a wait ended."""
+
+    n_final: int
+    n_open: int
+    waited_s: float
+    why: str  #: "all final", "deadline" or "queue empty"
+
+
+def get(stack: Stack, task_ids: Sequence[str]) -> Statuses:
+    """Read the items of these tasks by id (`BatchGetItem`, eventually consistent); ids without an item have no row."""
+    items = read_items(_fetch(stack, task_ids))
+    return Statuses(tasks_frame(items), attempts_frame(items))
+
+
+def window(stack: Stack, since: datetime, until: datetime | None = None) -> Statuses:
+    """Read the tasks whose last change lies in [since, until], by the index, its shards side by side; never a scan.
+
+    `until` defaults to now. Raises `BadInput` for naive datetimes or where the stack has no index by time.
+    """
+    until = until or datetime.now(UTC)
+    if since.tzinfo is None or until.tzinfo is None or since > until:
+        raise BadInput("A time window needs two datetimes with a time zone, the earlier one first.")
+    if stack.time_index is None:
+        raise BadInput(
+            f"Stack {stack.name!r} has no index by time (TimeIndex=false), and a scan is never made unasked.",
+            "Read by ids, or deploy with TimeIndex=true; the index then fills by itself.",
+        )
+    with ThreadPoolExecutor(N_SHARDS) as pool:
+        shards = pool.map(lambda shard: _query(stack, shard, since, until), range(N_SHARDS))
+        items = read_items(item for shard in shards for item in shard)
+    return Statuses(tasks_frame(items), attempts_frame(items))
+
+
+def wait(stack: Stack, task_ids: Sequence[str], timeout_s: float, *, progress: bool = True) -> Waited:
+    """Wait until every task is completed or dead-lettered, the deadline passes, or nothing is left that could run.
+
+    Reads by id, the open ones only, at intervals that grow with their number. Raises nothing for open tasks: the
+    ledger says what they are.
+    """
+    start = time.monotonic()
+    open_ = list(task_ids)
+    busy_at = start
+    with tqdm(total=len(open_), unit="task", desc="final", disable=not progress) as bar:
+        while True:
+            asked_at = time.monotonic()
+            open_ = _still_open(stack, open_)
+            bar.update(len(task_ids) - len(open_) - bar.n)
+            now = time.monotonic()
+            if queues.counts(stack).n_unsettled:
+                busy_at = now
+            why = _why_stop(len(open_), now - start > timeout_s, now - busy_at > IDLE_S)
+            if why:
+                return Waited(
+                    n_final=len(task_ids) - len(open_), n_open=len(open_), waited_s=round(now - start, 1), why=why
+                )
+            # At most a quarter of the time is spent asking; the table has work to do.
+            time.sleep(min(max(0.5, 3 * (now - asked_at)), 10.0, max(0.1, timeout_s - (now - start))))
+
+
+def _why_stop(n_open: int, late: bool, idle: bool) -> str | None:  # noqa: FBT001 - three facts, no switches
+    if not n_open:
+        return "all final"
+    if late:
+        return "deadline"
+    return "queue empty" if idle else None
+
+
+def _still_open(stack: Stack, task_ids: Sequence[str]) -> list[str]:
+    names = {"#status": "status"}
+    found = _fetch(
+        stack, task_ids, ProjectionExpression="taskId, #status, deadLettered", ExpressionAttributeNames=names
+    )
+    final = {
+        item["taskId"]
+        for item in read_items(found)
+        if item["status"] == Status.COMPLETED or item.get("deadLettered", False)
+    }
+    return [task_id for task_id in task_ids if task_id not in final]
+
+
+def _fetch(stack: Stack, task_ids: Sequence[str], **projection: Any) -> Iterator[dict[str, Any]]:
+    chunks = [task_ids[i : i + KEYS_PER_REQUEST] for i in range(0, len(task_ids), KEYS_PER_REQUEST)]
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        for items in pool.map(lambda chunk: _batch_get(stack, chunk, projection), chunks):
+            yield from items
+
+
+def _batch_get(stack: Stack, task_ids: Sequence[str], projection: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read up to 100 items; keys that DynamoDB left unprocessed are asked for again, ever more slowly."""
+    dynamodb = stack.target.client("dynamodb")
+    request = {stack.table: {"Keys": [{"taskId": {"S": task_id}} for task_id in dict.fromkeys(task_ids)], **projection}}
+    items: list[dict[str, Any]] = []
+    for n_try in range(N_TRIES):
+        answer = dynamodb.batch_get_item(RequestItems=request)
+        items += answer["Responses"].get(stack.table, [])
+        request = answer.get("UnprocessedKeys", {})
+        if not request:
+            return items
+        time.sleep(min(5.0, 0.05 * 2**n_try))
+    raise NotDone(
+        f"Table {stack.table} left keys unread after {N_TRIES} tries: it is throttled.",
+        "Wait a minute and run it again; a new on-demand table serves 12,000 read units a second at first.",
+    )
+
+
+def _query(stack: Stack, shard: int, since: datetime, until: datetime) -> list[dict[str, Any]]:
+    pages = (
+        stack.target.client("dynamodb")
+        .get_paginator("query")
+        .paginate(
+            TableName=stack.table,
+            IndexName=stack.time_index,
+            KeyConditionExpression="shard = :shard AND #at BETWEEN :since AND :until",
+            ExpressionAttributeNames={"#at": "timestamp"},
+            ExpressionAttributeValues={
+                ":shard": {"N": str(shard)},
+                ":since": {"N": f"{since.timestamp():.3f}"},
+                ":until": {"N": f"{until.timestamp():.3f}"},
+            },
+        )
+    )
+    return [item for page in pages for item in page["Items"]]

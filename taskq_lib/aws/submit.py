@@ -1,0 +1,167 @@
+"""Send tasks to the queue: batches packed by count and by bytes, several requests in flight, failed entries retried."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from taskq_lib.aws.stack import Stack
+from taskq_lib.errors import BadInput, NotDone
+from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, Task
+
+BATCH_SIZE = 10  # SQS SendMessageBatch takes no more
+#: One request takes about 20 ms on AWS and a client's threads share one core: more of them gain little.
+N_REQUESTS = 16
+N_TRIES = 8
+_COLUMNS = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
+
+#: The widest number that a body can hold as enqueued_at, for checking sizes before the time is known.
+_WIDEST_TIME = 4_102_444_799.999
+
+
+def send_one(stack: Stack, task: Task) -> str:
+    """Send one task; returns the id that SQS gave its message. Raises `BadInput` where the task breaks the contract."""
+    try:
+        body = task.to_body()
+    except InvalidMessage as error:
+        raise BadInput(f"The task cannot be sent: {error}.") from error
+    answer = stack.target.client("sqs").send_message(QueueUrl=stack.queue_url, MessageBody=body)
+    message_id: str = answer["MessageId"]
+    return message_id
+
+
+def send(stack: Stack, manifest: Path, run_id: str, *, progress: bool = True) -> pd.DataFrame:
+    """Send every task of the manifest file, which so is on disk before anything is sent.
+
+    A task is enqueued when it is handed to a request, or, with arrivals over time (`offset_s` above 0), when it was
+    meant to arrive: a submitter that falls behind must not hide the wait it causes (coordinated omission).
+
+    Returns one row a message: task_id, message_id (str), enqueued_at (datetime64[us, UTC]), n_tries (Int32); it is
+    also written beside the manifest as `sends.parquet`, after an interruption too, with what was sent until then.
+    Raises `BadInput` before anything is sent, `NotDone` where entries still failed after `N_TRIES` tries.
+    """
+    tasks = pd.read_parquet(manifest)
+    sender = _Sender(stack, progress=progress, total=len(tasks))
+    try:
+        sender.run(_tasks(tasks, run_id), tasks["offset_s"].tolist())
+    finally:
+        sends = _frame(sender.sent)
+        sends.to_parquet(manifest.parent / "sends.parquet", index=False)
+    return sends
+
+
+class _Sender:
+    """The requests in flight and what has come of them."""
+
+    def __init__(self, stack: Stack, *, progress: bool, total: int) -> None:
+        self.sqs = stack.target.client("sqs")
+        self.queue_url = stack.queue_url
+        #: task id, message id, enqueued_at in Unix seconds, tries; appended to by all threads, which is atomic
+        self.sent: list[tuple[str, str, float, int]] = []
+        self.bar = tqdm(total=total, unit="task", desc="submit", disable=not progress)
+
+    def run(self, tasks: Sequence[Task], offsets: Sequence[float]) -> None:
+        """Send all tasks; whatever happens, the requests in flight are awaited and counted."""
+        in_flight: set[Future[None]] = set()
+        with self.bar, ThreadPoolExecutor(N_REQUESTS, thread_name_prefix="submit") as pool:
+            try:
+                for entries in pack(tasks, offsets, time.time()):
+                    in_flight.add(pool.submit(self._request, entries))
+                    if len(in_flight) >= N_REQUESTS:
+                        in_flight = self._collect(in_flight)
+            finally:
+                while in_flight:
+                    in_flight = self._collect(in_flight)
+
+    def _collect(self, in_flight: set[Future[None]]) -> set[Future[None]]:
+        done, rest = wait(in_flight, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+        self.bar.update(len(self.sent) - self.bar.n)
+        return rest
+
+    def _request(self, entries: list[dict[str, Any]]) -> None:
+        """Send one batch; entries that SQS refuses for its own reasons are sent again, alone or with each other."""
+        open_ = {str(i): entry for i, entry in enumerate(entries)}
+        for n_try in range(1, N_TRIES + 1):
+            batch = [{"Id": key, "MessageBody": entry["body"]} for key, entry in open_.items()]
+            answer = self.sqs.send_message_batch(QueueUrl=self.queue_url, Entries=batch)
+            for done in answer.get("Successful", []):
+                entry = open_.pop(done["Id"])
+                self.sent.append((entry["task_id"], done["MessageId"], entry["enqueued_at"], n_try))
+            failed = answer.get("Failed", [])
+            if fatal := [one for one in failed if one.get("SenderFault")]:
+                raise NotDone(
+                    f"SQS refuses {len(fatal)} messages, the first as {fatal[0].get('Code')}: "
+                    f"{fatal[0].get('Message')} (task {open_[fatal[0]['Id']]['task_id']}).",
+                    "The tasks sent so far are in sends.parquet; correct the cause and submit the rest as a new run.",
+                )
+            if not open_:
+                return
+            time.sleep(random.uniform(0, min(5.0, 0.1 * 2**n_try)))  # noqa: S311 - jitter, not a secret
+        raise NotDone(
+            f"{len(open_)} messages were still refused after {N_TRIES} tries, the first for task "
+            f"{next(iter(open_.values()))['task_id']}.",
+            "The tasks sent so far are in sends.parquet; look at the queue's health and submit the rest as a new run.",
+        )
+
+
+def pack(tasks: Sequence[Task], offsets: Sequence[float], start: float) -> Iterator[list[dict[str, Any]]]:
+    """Yield batches of at most 10 entries and 1 MiB, each when its tasks are due; `start` in Unix seconds.
+
+    An entry is task_id, enqueued_at (Unix seconds) and body.
+    """
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for task, offset in zip(tasks, offsets, strict=True):
+        due = start + offset
+        if (early := due - time.time()) > 0:
+            if batch:
+                yield batch
+                batch, size = [], 0
+            time.sleep(max(0.0, due - time.time()))
+        entry = _entry(task, due if offset else time.time())
+        if batch and (len(batch) == BATCH_SIZE or size + len(entry["body"]) > MAX_BODY_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += len(entry["body"])
+    if batch:
+        yield batch
+
+
+def _entry(task: Task, enqueued_at: float) -> dict[str, Any]:
+    task = replace(task, enqueued_at=round(enqueued_at, 3))
+    return {"task_id": task.task_id, "enqueued_at": task.enqueued_at, "body": task.to_body()}
+
+
+def _tasks(manifest: pd.DataFrame, run_id: str) -> list[Task]:
+    """Read the manifest's rows as tasks; all are checked before the first is sent."""
+    rows = zip(
+        manifest["task_id"].tolist(), manifest["task_type"].tolist(), manifest["priority"].tolist(),
+        manifest["data"].tolist(), strict=True,
+    )  # fmt: skip
+    tasks = []
+    for index, (task_id, kind, priority, data) in enumerate(rows):
+        try:
+            task = Task(task_id=task_id, type=kind, data=json.loads(data), priority=priority, run_id=run_id)
+            replace(task, enqueued_at=_WIDEST_TIME).to_body()
+        except (InvalidMessage, ValueError) as error:
+            raise BadInput(f"Task {task_id!r} (row {index} of the manifest) cannot be sent: {error}.") from error
+        tasks.append(task)
+    return tasks
+
+
+def _frame(sent: Sequence[tuple[str, str, float, int]]) -> pd.DataFrame:
+    frame = pd.DataFrame(sent, columns=list(_COLUMNS))
+    frame["enqueued_at"] = pd.to_datetime(frame["enqueued_at"], unit="s", utc=True)
+    return frame.astype(_COLUMNS)
