@@ -1,4 +1,4 @@
-"""Every failure a person can mend is a `TaskqError`: one sentence that says what is wrong, and a hint that says what to do."""
+"""Every failure a person can mend is a `TaskqError`: one sentence on what is wrong, and a hint on what to do."""
 
 
 class TaskqError(Exception):

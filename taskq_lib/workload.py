@@ -33,8 +33,8 @@ class Workload:
 
     n_tasks: int
     seed: int = 0
-    mix: str = "IMAGE_RESIZE=1,SEND_EMAIL=1,PROCESS_DATA=1"  #: TYPE=WEIGHT,...
-    priorities: str = "1=1,5=7,9=2"  #: PRIORITY=WEIGHT,...
+    mix: str = "IMAGE_RESIZE:1,SEND_EMAIL:1,PROCESS_DATA:1"  #: TYPE:WEIGHT,...
+    priorities: str = "1:1,5:7,9:2"  #: PRIORITY:WEIGHT,...
     duration_median_s: float = 0.05  #: Median of the simulated processing time
     duration_sigma: float = 0.5  #: Log-normal spread; 0 makes every task take the median
     transient_share: float = 0.0  #: Share of tasks whose first attempt fails
@@ -62,9 +62,8 @@ def generate(workload: Workload, run_id: str) -> pd.DataFrame:
     if not is_id(run_id) or len(run_id) > 100:
         raise BadInput(f"run_id {run_id!r} is not allowed: at most 100 letters, digits or any of _ . : -")
     n, random = workload.n_tasks, np.random.default_rng(workload.seed)
-    types = _draw(random, n, "mix", workload.mix, set(task_types()))
-    allowed = {str(priority) for priority in range(PRIORITY_MIN, PRIORITY_MAX + 1)}
-    priorities = _draw(random, n, "priorities", workload.priorities, allowed)
+    types = _draw(random, n, read_mix(workload.mix))
+    priorities = _draw(random, n, read_priorities(workload.priorities))
     seconds = workload.duration_median_s * np.exp(random.normal(0.0, 1.0, n) * workload.duration_sigma)
     fate = random.random(n)
     flavour = random.integers(0, 2, n)
@@ -103,19 +102,26 @@ def _data(kind: str, index: int) -> dict[str, Any]:
     return {name: plain[task_type(kind).fields[name]] for name in sorted(task_type(kind).required)}
 
 
-def _draw(random: np.random.Generator, n: int, name: str, text: str, allowed: set[str]) -> Any:
-    """Draw `n` names with the weights that `text` states."""
-    weights = read_weights(name, text, allowed)
+def read_mix(text: str) -> dict[str, float]:
+    """Read `TYPE:WEIGHT,...` (`=` serves as well); raises `BadInput` that names the known types."""
+    return _weights("mix", text, set(task_types()))
+
+
+def read_priorities(text: str) -> dict[str, float]:
+    """Read `PRIORITY:WEIGHT,...` likewise; raises `BadInput`."""
+    return _weights("priorities", text, {str(priority) for priority in range(PRIORITY_MIN, PRIORITY_MAX + 1)})
+
+
+def _draw(random: np.random.Generator, n: int, weights: dict[str, float]) -> Any:
     shares = np.array(list(weights.values()))
     return random.choice(list(weights), size=n, p=shares / shares.sum())
 
 
-def read_weights(name: str, text: str, allowed: set[str]) -> dict[str, float]:
-    """Read `A=2,B=1` into names and weights; `name` is what an error calls it."""
-    hint = f"Write {name} as NAME=WEIGHT,... with names from {', '.join(sorted(allowed))} and weights of 0 or more."
+def _weights(name: str, text: str, allowed: set[str]) -> dict[str, float]:
+    hint = f"Write {name} as NAME:WEIGHT,... with names from {', '.join(sorted(allowed))} and weights of 0 or more."
     weights: dict[str, float] = {}
     for part in text.split(","):
-        key, _, weight = (piece.strip() for piece in part.partition("="))
+        key, _, weight = (piece.strip() for piece in part.replace("=", ":", 1).partition(":"))
         try:
             value = float(weight or "1")
         except ValueError:

@@ -1,0 +1,67 @@
+"""What the frames of a run say: pure pandas, vectorised, no call to AWS.
+
+Four frames come in, typed (no column of dtype object); every timestamp is `datetime64[us, UTC]`, NaT where not known:
+
+- `manifest`, one row a submitted task: `task_id`, `task_type`, `priority`.
+- `tasks`, one row a task: the same, and `state` (one of `STATES`), `n_attempts`, `n_duplicates`, `reason`,
+  `error_type`, `error`, `result`, `enqueued_at`, `sent_at`, `first_started_at`, `last_started_at`, `finished_at`,
+  `updated_at`.
+- `attempts`, one row an attempt: `task_id`, `attempt` (from 1), `received_at`, `started_at`, `finished_at`, `outcome`
+  ("completed", "failed" or "lost"; missing while it runs), `error_type`, `error`.
+- `dead`, one row a message in the dead-letter queue: `message_id`, `task_id`, `reason`.
+
+The modules are `ledger` (is every task accounted for?), `latency`, `failures` and `throughput`.
+"""
+
+import numpy as np
+import pandas as pd
+
+from taskq_lib.errors import BadInput
+
+#: Every state of a task, in the order of its life; the last two are final.
+STATES = ("pending", "processing", "retrying", "completed", "dead_lettered")
+FINAL_STATES = ("completed", "dead_lettered")
+
+#: What the tasks can be grouped by.
+GROUPS = ("task_type", "priority")
+
+#: The label of what a frame leaves empty, so that no row drops out of a count.
+NOT_STATED = "not stated"
+
+
+def require(frame: pd.DataFrame, name: str, *columns: str) -> None:
+    """Raise `BadInput` if `frame`, called `name` in the message, lacks one of `columns`."""
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise BadInput(
+            f"The frame `{name}` has no column {', '.join(missing)}; it needs {', '.join(columns)}.",
+            "Read the run again; the docstring of `taskq_lib.analysis` lists the columns of each frame.",
+        )
+
+
+def is_final(tasks: pd.DataFrame) -> "pd.Series[bool]":
+    """Say for each row of `tasks` whether its state can no longer change."""
+    return tasks["state"].isin(FINAL_STATES)
+
+
+def group_key(frame: pd.DataFrame, by: str | None) -> pd.Series:
+    """Name the group of each row: its `by` column as text, or one group "all" when `by` is None.
+
+    Returns a category of strings in the order of the values. A missing value is the group "not stated", so that no
+    task drops out of a count. Raises `BadInput` for a `by` that is not in `GROUPS` or no column of `frame`.
+    """
+    if by is None:
+        codes = np.zeros(len(frame), dtype=np.int8)
+        return pd.Series(pd.Categorical.from_codes(codes, pd.Index(["all"])), index=frame.index)
+    if by not in GROUPS:
+        raise BadInput(f"Tasks cannot be grouped by {by!r}; allowed are {', '.join(GROUPS)} and None.")
+    require(frame, "tasks", by)
+    key = frame[by].astype("category").cat.remove_unused_categories().cat.rename_categories(str)
+    if key.isna().any() and NOT_STATED not in key.cat.categories:
+        key = key.cat.add_categories([NOT_STATED])
+    return key.fillna(NOT_STATED) if key.isna().any() else key
+
+
+def number(value: float) -> float | None:
+    """Turn a statistic into what JSON can hold: a float, or None where there is none (NaN)."""
+    return None if pd.isna(value) else float(value)

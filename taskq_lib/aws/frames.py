@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from taskq_worker.attributes import from_attributes
@@ -15,7 +13,7 @@ from taskq_worker.contract import Outcome, Status, task_types
 #: A task's state as a reader understands it, derived from the item; `pending` is a task without an item.
 STATES = ["pending", "processing", "retrying", "completed", "dead_lettered"]
 FINAL = ["completed", "dead_lettered"]
-TIME = "datetime64[us, UTC]"
+TIME: Any = "datetime64[us, UTC]"
 
 #: tasks: column -> (attribute of the item, dtype)
 TASK_COLUMNS: dict[str, tuple[str | None, Any]] = {
@@ -101,21 +99,23 @@ def attempts_frame(items: Sequence[Item]) -> pd.DataFrame:
     return pd.DataFrame({name: _typed(columns[name], name, dtype) for name, (_, dtype) in ATTEMPT_COLUMNS.items()})
 
 
-def with_pending(tasks: pd.DataFrame, manifest: pd.DataFrame, run_id: str) -> pd.DataFrame:
-    """Return `tasks` with a row, state `pending`, for each task of the manifest that has no item."""
+def with_pending(
+    tasks: pd.DataFrame, manifest: pd.DataFrame, run_id: str, sends: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Return `tasks` with a row, state `pending`, for each task of the manifest that has no item.
+
+    `sends` (task_id, enqueued_at), where there is one, tells since when they wait.
+    """
     missing = manifest[~manifest["task_id"].isin(tasks["task_id"])]
     if missing.empty:
         return tasks
-    empty = [{"taskId": task_id, "runId": run_id} for task_id in missing["task_id"]]
-    pending = tasks_frame(empty)
+    pending = tasks_frame([{"taskId": task_id, "runId": run_id} for task_id in missing["task_id"]])
     pending["task_type"] = missing["task_type"].astype(tasks["task_type"].dtype).array
     pending["priority"] = missing["priority"].array
+    if sends is not None:
+        enqueued_at = sends.drop_duplicates("task_id").set_index("task_id")["enqueued_at"]
+        pending["enqueued_at"] = pending["task_id"].map(enqueued_at).astype(TIME)
     return pd.concat([tasks, pending], ignore_index=True)
-
-
-def decode_result(result: str) -> Any:
-    """Return a task's result as Python values."""
-    return json.loads(result)
 
 
 def _state(item: Item) -> str:
@@ -134,15 +134,16 @@ def _last_start(item: Item) -> float | None:
     return starts[-1] if starts else item.get("startedAt")
 
 
-def _typed(values: list[Any], name: str, dtype: Any) -> pd.Series[Any]:
+def _typed(values: list[Any], name: str, dtype: Any) -> Any:
+    """Return the values as an array of `dtype`."""
     if dtype == TIME:
-        # Milliseconds are what the function writes; through integers, since floats lose them to rounding.
-        unix_ms = np.array([np.nan if v is None else round(v * 1000) for v in values], dtype="float64")
-        return pd.Series(pd.to_datetime(unix_ms, unit="ms", utc=True)).astype(TIME)
+        # The function writes milliseconds; they go through whole numbers, since seconds as floats lose them.
+        unix_ms = [pd.NA if value is None else round(value * 1000) for value in values]
+        return pd.to_datetime(pd.array(unix_ms, dtype="Int64"), unit="ms", utc=True).astype(TIME)
     if dtype != "category":
-        return pd.Series(values, dtype=dtype)
+        return pd.array(values, dtype=dtype)
     categories = {"state": STATES, "outcome": [str(outcome) for outcome in Outcome]}.get(name)
     if categories is None:
         # Types that were removed from the code since still have items.
-        categories = sorted({*task_types(), *(str(v) for v in values if v is not None)})
-    return pd.Series(pd.Categorical(values, categories=categories, ordered=name == "state"))
+        categories = sorted({*task_types(), *(str(value) for value in values if value is not None)})
+    return pd.Categorical(values, categories=categories, ordered=name == "state")

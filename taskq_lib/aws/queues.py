@@ -10,6 +10,7 @@ import pandas as pd
 
 from taskq_lib.aws.frames import TIME
 from taskq_lib.aws.stack import Stack
+from taskq_lib.errors import BadInput
 from taskq_worker.contract import InvalidMessage, parse_body
 
 _COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
@@ -48,6 +49,15 @@ class Counts:
         """Messages of the queue itself, in any condition: what may still become an attempt."""
         return self.n_visible + self.n_in_flight + self.n_delayed
 
+    def facts(self) -> dict[str, int]:
+        """Return the counts under the words that people use."""
+        return {
+            "visible": self.n_visible,
+            "in flight": self.n_in_flight,
+            "delayed": self.n_delayed,
+            "dead letters": self.n_dead,
+        }
+
 
 def counts(stack: Stack) -> Counts:
     """Count the messages of both queues."""
@@ -58,6 +68,16 @@ def counts(stack: Stack) -> Counts:
         n_delayed=delayed,
         n_dead=sum(_count(stack, stack.dead_letter_queue_url)),
     )
+
+
+def refuse_messages(found: Counts, *, allowed: bool) -> None:
+    """Raise `BadInput` where the queues hold messages, which a teardown would destroy, and that was not allowed."""
+    if found.n_unsettled + found.n_dead and not allowed:
+        raise BadInput(
+            f"The queue holds {found.n_unsettled:,} messages and the dead-letter queue {found.n_dead:,}; "
+            "a teardown destroys them.",
+            "Let the queue drain and look at the dead letters (50_failures), or set discard_messages to True.",
+        )
 
 
 def dead_letters(stack: Stack, limit: int = 10_000) -> pd.DataFrame:

@@ -113,6 +113,18 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
     )
 
 
+def refuse_replacement(planned: Preview, *, allowed: bool) -> None:
+    """Raise `BadInput` where the change would replace a queue or the table and that was not allowed."""
+    changes = planned.changes
+    kept = changes["type"].isin(["AWS::SQS::Queue", "AWS::DynamoDB::Table"]) & (changes["replacement"] == "True")
+    if planned.kind == "update" and kept.any() and not allowed:
+        discard(planned)
+        raise BadInput(
+            f"The change would replace {', '.join(changes.loc[kept, 'resource'])}; the new one starts empty.",
+            "Leave that parameter as it is deployed, or set allow_replacement to True.",
+        )
+
+
 def execute(planned: Preview, progress: Callable[[str], None] = print) -> Stack:
     """Execute a previewed change set and wait for it; `progress` is told each new status.
 
@@ -180,6 +192,13 @@ def delete(stack: Stack, *, delete_table: bool = False, progress: Callable[[str]
         dynamodb = target.client("dynamodb")
         dynamodb.delete_table(TableName=stack.table)
         dynamodb.get_waiter("table_not_exists").wait(TableName=stack.table, WaiterConfig={"Delay": 2})
+    verify_gone(stack)
+
+
+def verify_gone(stack: Stack) -> None:
+    """Raise `NotDone` where the stack or its queue is still there."""
+    if _find(stack.target, stack.name) is not None:
+        raise NotDone(f"Stack {stack.name!r} is still there.")
     if _queue_exists(stack):
         raise NotDone(f"Queue {stack.queue_url} is still there after the stack was deleted.")
 

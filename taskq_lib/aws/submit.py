@@ -59,6 +59,15 @@ def send(stack: Stack, manifest: Path, run_id: str, *, progress: bool = True) ->
     return sends
 
 
+def verify(manifest: pd.DataFrame, sends: pd.DataFrame) -> None:
+    """Raise `NotDone` unless every task of the manifest was acknowledged once, each under its own message id."""
+    missing = manifest.loc[~manifest["task_id"].isin(sends["task_id"]), "task_id"]
+    if len(missing):
+        raise NotDone(f"{len(missing):,} tasks were not acknowledged, the first is {missing.iloc[0]}.")
+    if sends["task_id"].duplicated().any() or sends["message_id"].duplicated().any():
+        raise NotDone("A task was acknowledged twice, or two tasks under one message id.")
+
+
 class _Sender:
     """The requests in flight and what has come of them."""
 
@@ -124,7 +133,7 @@ def pack(tasks: Sequence[Task], offsets: Sequence[float], start: float) -> Itera
     size = 0
     for task, offset in zip(tasks, offsets, strict=True):
         due = start + offset
-        if (early := due - time.time()) > 0:
+        if due > time.time():
             if batch:
                 yield batch
                 batch, size = [], 0

@@ -36,6 +36,8 @@ _CONFIG = Config(
     read_timeout=60,
     retries={"mode": "standard", "total_max_attempts": 6},
 )
+# A configured proxy would be asked for a loopback address that only this machine can reach.
+_NO_PROXY = Config(proxies={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,9 @@ class Target:
     def client(self, service: str) -> Any:
         """Return the client of `service`; made once, so that its connections are shared. Clients are thread-safe."""
         if service not in self._clients:
-            self._clients[service] = self.session.client(service, endpoint_url=self.endpoint_url, config=_CONFIG)
+            loopback = "127.0.0.1" in (self.endpoint_url or "")
+            config = _CONFIG.merge(_NO_PROXY) if loopback else _CONFIG
+            self._clients[service] = self.session.client(service, endpoint_url=self.endpoint_url, config=config)
         return self._clients[service]
 
     def identity(self) -> dict[str, str]:

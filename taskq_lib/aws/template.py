@@ -46,6 +46,12 @@ def with_code(bucket: str, key: str) -> str:
     return text.replace(_CODE_LINE, f"Code: {{S3Bucket: {bucket}, S3Key: {key}}}")
 
 
+def read_parameters(text: str) -> dict[str, str]:
+    """Read `Name:Value,Name:Value`, as a notebook's parameter gives it (`=` serves as well), and check it."""
+    pairs = [part.replace("=", ":", 1).partition(":") for part in text.split(",") if part.strip()]
+    return check({name.strip(): value.strip() for name, _, value in pairs})
+
+
 def check(given: Mapping[str, object]) -> dict[str, str]:
     """Check values against the template; returns them as the strings that CloudFormation takes.
 

@@ -1,0 +1,4 @@
+"""The command line: one file a command, each with `arguments(parser)` and `run(args) -> exit code`.
+
+Exit codes: 0 done; 1 it ran and what it checks does not hold; 2 it could not run, and nothing was changed.
+"""

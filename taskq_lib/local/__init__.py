@@ -1,0 +1,1 @@
+"""The embedded engine: an AWS for this machine alone, started, found and stopped by `engine`."""

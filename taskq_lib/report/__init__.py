@@ -1,0 +1,1 @@
+"""Runs and their reports: strict parameters, the run's folder, papermill, HTML."""

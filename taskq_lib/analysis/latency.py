@@ -1,0 +1,93 @@
+"""How long tasks wait, run and take in all: from raw timestamps, with the number of tasks behind every figure."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from taskq_lib.analysis import group_key, is_final, number, require
+from taskq_lib.errors import BadInput
+
+#: The durations of a task, in seconds; their meaning is in `durations`.
+DURATIONS = ("queue_wait_s", "processing_s", "retry_delay_s", "end_to_end_s")
+
+#: Dividing by it rounds once; `dt.total_seconds` rounds days and microseconds apart, and -2 us becomes -1.9999999999 us.
+_SECOND = pd.Timedelta(seconds=1)
+
+_TIMES = ("enqueued_at", "first_started_at", "last_started_at", "finished_at")
+
+
+def durations(tasks: pd.DataFrame) -> pd.DataFrame:
+    """Measure each task: one row a task, on the index of `tasks`.
+
+    Columns: `task_id`, `task_type`, `priority`, `is_final` (bool), and in seconds (float64, NaN where not known):
+
+    - `queue_wait_s`: enqueued -> first start.
+    - `processing_s`: start -> finish of the last attempt; not known while an attempt runs.
+    - `end_to_end_s`: enqueued -> last finish; final tasks only.
+    - `retry_delay_s`: what remains of end to end; 0 for a task of one attempt.
+
+    The arithmetic is done on whole microseconds, so the parts add up and no rounding noise needs cleaning. A negative
+    duration is therefore real: the clocks of producer and function disagree. It is kept, and `percentiles` counts it.
+    Raises `BadInput` for a missing column.
+    """
+    require(tasks, "tasks", "task_id", "task_type", "priority", "state", *_TIMES)
+    final = is_final(tasks)
+    queue_wait = tasks["first_started_at"] - tasks["enqueued_at"]
+    # While an attempt runs, `finished_at` still belongs to the one before it.
+    processing = (tasks["finished_at"] - tasks["last_started_at"]).where(tasks["state"] != "processing")
+    end_to_end = (tasks["finished_at"] - tasks["enqueued_at"]).where(final)
+    return pd.DataFrame(
+        {
+            "task_id": tasks["task_id"],
+            "task_type": tasks["task_type"],
+            "priority": tasks["priority"],
+            "is_final": final,
+            "queue_wait_s": queue_wait / _SECOND,
+            "processing_s": processing / _SECOND,
+            "retry_delay_s": (end_to_end - queue_wait - processing) / _SECOND,
+            "end_to_end_s": end_to_end / _SECOND,
+        }
+    )
+
+
+def percentiles(durations: pd.DataFrame, by: str | None = None, q: Sequence[float] = (0.5, 0.9, 0.99)) -> pd.DataFrame:
+    """Give the percentiles of the *finished* tasks: one row for each group and duration.
+
+    Columns: `group` (str; "all" when `by` is None), `duration` (str, one of `DURATIONS`), `n` (finished tasks whose
+    duration is known), one column for each of `q` ("p50", "p99.9", ...) and `max` (float64, in seconds, NaN when `n` is
+    0), `n_negative` (of `n`, durations below 0: clock skew) and `n_censored` (tasks of the group that are not final
+    yet). Long tasks finish last, so while `n_censored` > 0 every percentile is biased low.
+
+    Percentiles interpolate linearly between the two nearest order statistics: numpy's method "linear", type 7 in
+    Hyndman and Fan, "Sample Quantiles in Statistical Packages", The American Statistician 50(4), 1996.
+
+    Raises `BadInput` for a missing column, an unknown `by`, or a `q` outside 0..1.
+    """
+    require(durations, "durations", "is_final", *DURATIONS)
+    if not q or not all(0 <= share <= 1 for share in q):
+        raise BadInput(f"The percentiles q={q} are not allowed; give at least one number from 0 to 1, such as 0.99.")
+    key = group_key(durations, by)
+    final = durations["is_final"]
+    finished = durations.loc[final, list(DURATIONS)]
+    # observed=False keeps the groups in which nothing has finished yet.
+    grouped = finished.groupby(key[final], observed=False)
+    columns = {"n": grouped.count()}
+    columns |= {f"p{100 * share:g}": grouped.quantile(share) for share in q}
+    columns |= {"max": grouped.max(), "n_negative": (finished < 0).groupby(key[final], observed=False).sum()}
+    table = pd.concat(columns, axis=1).stack(level=1).rename_axis(["group", "duration"]).reset_index()
+    n_censored = (~final).groupby(key, observed=False).sum()
+    table["n_censored"] = table["group"].map(n_censored).astype("int64")
+    return table.astype({"group": "str", "duration": "str", "n": "int64", "n_negative": "int64"})
+
+
+def summary(tasks: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
+    """Give `results.json` its latencies, as defined in `percentiles`.
+
+    For each duration `n`, `p50`, `p90`, `p99`, `max` (seconds, or None when `n` is 0), `n_negative` and `n_censored`.
+    """
+    counts = ("n", "n_negative", "n_censored")
+    table = percentiles(durations(tasks)).set_index("duration").drop(columns="group")
+    return {
+        duration: {str(name): int(value) if name in counts else number(value) for name, value in row.items()}
+        for duration, row in zip(table.index, table.to_dict("records"), strict=True)
+    }

@@ -1,0 +1,152 @@
+"""Whether every task is accounted for: submitted = completed + dead-lettered + open + lost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from taskq_lib.analysis import NOT_STATED, STATES, require
+from taskq_lib.errors import BadInput, LedgerOpen
+
+#: The fate of a task that was submitted, left no status and is in neither queue; no status item ever holds it.
+LOST = "lost"
+
+_OPEN_STATES = ("pending", "processing", "retrying")
+
+#: At most so many ids of a kind are written to `results.json`; the total stands beside them.
+_MAX_IDS = 100
+
+#: At most so many are named in an error.
+_MAX_NAMED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The account of a run. Each count is taken by itself, none is the remainder of the others."""
+
+    submitted: int  #: Distinct tasks in the manifest; without a manifest, tasks seen in the status table
+    completed: int  #: Tasks that ended well
+    dead_lettered: int  #: Tasks given up, by the function or by the queue's redrive policy
+    open: int  #: Tasks that are pending, processing or retrying
+    lost: int  #: Tasks of the manifest without a status, while both queues are without them
+    duplicates: int  #: Deliveries of tasks that were already finished; they changed nothing
+    unknown: int  #: Tasks in the status table that the manifest does not name; no part of `submitted`
+    from_manifest: bool  #: Whether there was a manifest; without one a lost task leaves no trace to count
+    by_state: Mapping[str, int]  #: Tasks by state, and "lost"; adds up to `submitted`
+    by_reason: Mapping[str, int]  #: Dead-lettered tasks by reason; adds up to `dead_lettered`
+    open_ids: tuple[str, ...]  #: Ids of the open tasks
+    lost_ids: tuple[str, ...]  #: Ids of the lost tasks
+
+    @property
+    def balanced(self) -> bool:
+        """Every submitted task is on exactly one side of the account."""
+        return self.submitted == self.completed + self.dead_lettered + self.open + self.lost
+
+    @property
+    def closed(self) -> bool:
+        """The account balances, and every task is final: nothing is open, nothing is lost."""
+        return self.balanced and self.open == 0 and self.lost == 0
+
+
+def close(manifest: pd.DataFrame | None, tasks: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool) -> Ledger:
+    """Account for every task of a run, or of a time window when `manifest` is None.
+
+    Parameters: `manifest` (`task_id`; a repeated id is one task), `tasks` (`task_id`, `state`, `reason`,
+    `n_duplicates`), `dead` (`task_id`, `reason`), and `queue_is_empty`: True only if no message is visible, in flight
+    or delayed.
+
+    A task without a status is *pending*, hence open, while the queue may still hold it. If its message is in `dead`,
+    the queue gave it up before it left a status: dead-lettered, for the reason written there or else "receive_limit".
+    If it is in neither queue, it is lost. A status that is there is believed: what is processing or retrying is open.
+
+    Raises `BadInput` for a missing column, a task on two rows, or a state that is not in `STATES`.
+    """
+    _check(manifest, tasks, dead)
+    ids = pd.Index((tasks if manifest is None else manifest)["task_id"].unique(), name="task_id")
+    book = _settle(tasks.set_index("task_id").reindex(ids), dead, queue_is_empty=queue_is_empty)
+    n_by_state = book["state"].value_counts().reindex([*STATES, LOST], fill_value=0)
+    by_state = {str(state): int(n) for state, n in n_by_state.items()}
+    reason = book["reason"][book["state"] == "dead_lettered"].fillna(NOT_STATED)
+    return Ledger(
+        submitted=len(ids),
+        completed=by_state["completed"],
+        dead_lettered=by_state["dead_lettered"],
+        open=sum(by_state[state] for state in _OPEN_STATES),
+        lost=by_state[LOST],
+        duplicates=int(book["n_duplicates"].sum()),
+        unknown=int((~tasks["task_id"].isin(ids)).sum()),
+        from_manifest=manifest is not None,
+        by_state=by_state,
+        by_reason={str(name): int(n) for name, n in reason.value_counts().items()},
+        open_ids=tuple(ids[book["state"].isin(_OPEN_STATES)]),
+        lost_ids=tuple(ids[book["state"] == LOST]),
+    )
+
+
+def to_frame(ledger: Ledger) -> pd.DataFrame:
+    """Lay the account out for a report: `entry` (str) and `n` (int64), one row a line of the account."""
+    lines = {
+        "submitted": ledger.submitted,
+        "completed": ledger.completed,
+        "dead-lettered": ledger.dead_lettered,
+        "still open": ledger.open,
+        "lost" if ledger.from_manifest else "lost (cannot be seen without a manifest)": ledger.lost,
+        "duplicate deliveries (no effect)": ledger.duplicates,
+        "in the status table, not in the manifest": ledger.unknown,
+    }
+    return pd.DataFrame(
+        {"entry": pd.Series(list(lines), dtype="str"), "n": pd.Series(list(lines.values()), dtype="int64")}
+    )
+
+
+def to_dict(ledger: Ledger) -> dict[str, object]:
+    """Give the account as JSON can hold it; of `open_ids` and `lost_ids` the first 100, with their `total`."""
+    return {
+        **{name: getattr(ledger, name) for name in ("submitted", "completed", "dead_lettered", "open", "lost")},
+        **{name: getattr(ledger, name) for name in ("duplicates", "unknown", "from_manifest", "balanced", "closed")},
+        "by_state": dict(ledger.by_state),
+        "by_reason": dict(ledger.by_reason),
+        "open_ids": {"total": len(ledger.open_ids), "ids": list(ledger.open_ids[:_MAX_IDS])},
+        "lost_ids": {"total": len(ledger.lost_ids), "ids": list(ledger.lost_ids[:_MAX_IDS])},
+    }
+
+
+def verify(ledger: Ledger) -> None:
+    """Raise `LedgerOpen`, naming ids, unless every submitted task is final and accounted for."""
+    if ledger.closed:
+        return
+    named = ", ".join([*ledger.lost_ids, *ledger.open_ids][:_MAX_NAMED])
+    raise LedgerOpen(
+        f"The ledger is open: of {ledger.submitted:,} tasks {ledger.open:,} are still open and {ledger.lost:,} lost; "
+        f"the first are {named}."
+    )
+
+
+def _check(manifest: pd.DataFrame | None, tasks: pd.DataFrame, dead: pd.DataFrame) -> None:
+    """Refuse frames that would make a count wrong."""
+    if manifest is not None:
+        require(manifest, "manifest", "task_id")
+    require(tasks, "tasks", "task_id", "state", "reason", "n_duplicates")
+    require(dead, "dead", "task_id", "reason")
+    if not tasks["task_id"].is_unique:
+        raise BadInput(
+            "The frame `tasks` holds a task on two rows; it must hold one row a task.", "Read the run again."
+        )
+    if not tasks["state"].isin(STATES).all():
+        raise BadInput(f"The frame `tasks` holds a state that is none of {', '.join(STATES)}.", "Read the run again.")
+
+
+def _settle(book: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool) -> pd.DataFrame:
+    """Decide the fate of each task of `book` (index `task_id`; a row of missing values where there is no status)."""
+    state = book["state"].astype("str").fillna("pending")
+    # Of several messages of one task, the first that gives a reason speaks for it.
+    written = dead.dropna(subset=["task_id"]).groupby("task_id")["reason"].first().reindex(book.index)
+    without_status = state == "pending"
+    in_dead = book.index.isin(dead["task_id"].dropna())
+    given_up = without_status & in_dead
+    reason = book["reason"].fillna(written)
+    reason = reason.mask(given_up & reason.isna(), "receive_limit")
+    state = state.mask(given_up, "dead_lettered")
+    if queue_is_empty:
+        state = state.mask(without_status & ~in_dead, LOST)
+    return pd.DataFrame({"state": state, "reason": reason, "n_duplicates": book["n_duplicates"]})

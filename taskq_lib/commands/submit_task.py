@@ -1,0 +1,56 @@
+"""Send one task to the queue and print its id."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import uuid
+
+from taskq_lib.aws import submit
+from taskq_lib.commands import options
+from taskq_lib.errors import BadInput
+from taskq_worker.contract import PRIORITY_DEFAULT, InvalidMessage, Task, task_types
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    options.where(parser)
+    parser.add_argument("--type", required=True, help=f"task type: {', '.join(task_types())}")
+    parser.add_argument("--data", required=True, help='the type\'s fields as JSON, such as \'{"to": "a@example.com"}\'')
+    parser.add_argument("--priority", type=int, default=PRIORITY_DEFAULT, help="0 to 9, 9 most urgent; default 5")
+    parser.add_argument("--task-id", help="the idempotency key; default a new one")
+    parser.add_argument("--run-id", help="a run the task belongs to; default none")
+    options.as_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send the task; a task that breaks the contract is refused before AWS is asked anything."""
+    try:
+        task = Task(
+            task_id=args.task_id or str(uuid.uuid4()),
+            type=args.type,
+            data=json.loads(args.data),
+            priority=args.priority,
+            run_id=args.run_id,
+            enqueued_at=round(time.time(), 3),
+        )
+        task.to_body()
+    except json.JSONDecodeError as error:
+        raise BadInput(f"--data is not JSON: {error}.", 'Quote it for the shell: --data \'{"to": "a@b.c"}\'') from error
+    except InvalidMessage as error:
+        raise BadInput(f"The task cannot be sent: {error}.") from error
+    message_id = submit.send_one(options.stack_of(args), task)
+    if args.json:
+        print(json.dumps({"task_id": task.task_id, "message_id": message_id}))
+    else:
+        print(task.task_id)
+    return 0
+
+
+if __name__ == "__main__":
+    import sys
+
+    from taskq_lib.commands.main import main
+
+    raise SystemExit(main(["submit", *sys.argv[1:]]))

@@ -1,0 +1,80 @@
+"""The data of a run, or of a time window: read once from AWS, then the same frames for every notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+
+from taskq_lib.aws import queues, stack, status
+from taskq_lib.aws.frames import with_pending
+from taskq_lib.aws.target import connect
+from taskq_lib.report import runs
+from taskq_lib.report.parameters import Value
+from taskq_lib.report.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What the analysis works on."""
+
+    source: str  #: Where it comes from, in words
+    tasks: pd.DataFrame = field(repr=False)  #: As `frames.TASK_COLUMNS`
+    attempts: pd.DataFrame = field(repr=False)  #: As `frames.ATTEMPT_COLUMNS`
+    dead: pd.DataFrame = field(repr=False)  #: As `queues.DEAD_COLUMNS`: this run's, and those that name no run
+    manifest: pd.DataFrame | None = field(repr=False, default=None)  #: What was submitted; None for a time window
+    run: Run | None = None
+
+    @property
+    def window(self) -> str:
+        """The time the tasks cover, from the first to be enqueued to the last change, in words."""
+        first, last = self.tasks["enqueued_at"].min(), self.tasks["updated_at"].max()
+        if pd.isna(first) or pd.isna(last):
+            return "no task has a time yet"
+        return f"{first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC ({(last - first).total_seconds():,.1f} s)"
+
+
+def collect(live: stack.Stack, run: Run, max_dead_letters: int) -> Data:
+    """Read a run's tasks by id and the dead-letter queue, and keep both in the run's folder."""
+    manifest = run.load("manifest")
+    found = status.get(live, manifest["task_id"].tolist())
+    sends = run.load("sends") if (run.folder / "sends.parquet").is_file() else None
+    tasks = with_pending(found.tasks, manifest, run.id, sends)
+    dead = _of_run(queues.dead_letters(live, max_dead_letters), run.id)
+    for name, frame in {"tasks": tasks, "attempts": found.attempts, "dead": dead}.items():
+        run.save(name, frame)
+    return _of_folder(run, manifest)
+
+
+def load(chosen: Mapping[str, Value]) -> Data:
+    """Return the data that a notebook's parameters name.
+
+    With `since_hours` above 0, every task that changed in the last hours is read from the stack; else the frames that
+    30_status kept in the folder of run `run_id` (the newest run where it is empty), which needs no AWS.
+    """
+    hours = float(chosen.get("since_hours", 0.0))
+    if hours == 0:
+        run = runs.find(str(chosen["run_id"]), str(chosen["runs_dir"]))
+        return _of_folder(run, run.load("manifest"))
+    live = stack.describe(connect(str(chosen["target"]), str(chosen["region"]) or None), str(chosen["stack_name"]))
+    found = status.window(live, datetime.now(UTC) - timedelta(hours=hours))
+    dead = queues.dead_letters(live, int(chosen.get("max_dead_letters", 1_000)))
+    source = f"stack {live.name} in {live.target.region}, tasks that changed in the last {hours:g} h"
+    return Data(source=source, tasks=found.tasks, attempts=found.attempts, dead=dead)
+
+
+def _of_folder(run: Run, manifest: pd.DataFrame) -> Data:
+    return Data(
+        source=f"run {run.id}",
+        tasks=run.load("tasks"),
+        attempts=run.load("attempts"),
+        dead=run.load("dead"),
+        manifest=manifest,
+        run=run,
+    )
+
+
+def _of_run(dead: pd.DataFrame, run_id: str) -> pd.DataFrame:
+    return dead[(dead["run_id"] == run_id) | dead["run_id"].isna()].reset_index(drop=True)

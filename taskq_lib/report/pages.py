@@ -1,0 +1,97 @@
+"""Executed notebooks as pages: self-contained HTML without code; and the page that holds a whole run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+
+from taskq_lib.report.runs import Run, listed, root_folder
+
+_HERE = Path(__file__).parent
+_TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One executed notebook as HTML."""
+
+    name: str  #: The notebook's name without its ending, such as 40_latency
+    title: str
+    body: Markup
+
+
+def page_of(executed: Path) -> Page:
+    """Render an executed notebook: outputs and prose, no code and no prompts.
+
+    Text outputs are escaped by nbconvert, frames by pandas; the page asks nothing of the network.
+    """
+    notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
+    )
+    body, _resources = exporter.from_notebook_node(notebook)
+    return Page(name=executed.stem, title=_title(notebook, executed.stem), body=Markup(body))  # noqa: S704 - see above
+
+
+def write_page(page: Page, run: Run) -> Path:
+    """Write one notebook's page into the run's folder."""
+    path = run.folder / f"{page.name}.html"
+    path.write_text(_TEMPLATES.get_template("page.html.j2").render(title=page.title, run_id=run.id, body=page.body))
+    return path
+
+
+def write_index(run: Run, pages: Sequence[Page], failure: str | None = None) -> Path:
+    """Write `index.html`, the one page to share: the results first, then every notebook's page."""
+    path = run.folder / "index.html"
+    text = _TEMPLATES.get_template("index.html.j2").render(
+        run=run, results=run.results(), pages=pages, failure=failure
+    )  # fmt: skip
+    path.write_text(text)
+    return path
+
+
+def write_list(root: str | Path) -> Path:
+    """Write `runs/index.html`, the list of runs, newest first."""
+    runs = [(run, run.results()) for run in listed(root) if (run.folder / "index.html").is_file()]
+    path = root_folder(root) / "index.html"
+    path.write_text(_TEMPLATES.get_template("runs.html.j2").render(runs=runs))
+    return path
+
+
+def _title(notebook: Any, name: str) -> str:
+    """Return the notebook's first heading."""
+    for cell in notebook.cells:
+        first = cell.source.splitlines()[0] if cell.source else ""
+        if cell.cell_type == "markdown" and first.startswith("# "):
+            return str(first.removeprefix("# ").strip())
+    return name
+
+
+def _seconds(value: float | None) -> str:
+    """Write a duration for people: three significant digits and a unit."""
+    if value is None:
+        return "-"
+    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:,.3g} s" if value < 1000 else f"{value:,.0f} s"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def _code(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+_TEMPLATES.filters |= {"seconds": _seconds, "percent": _percent, "count": _count, "code": _code}

@@ -1,0 +1,117 @@
+"""The parameters of all notebooks: one name, one meaning, one type and range; strict before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from taskq_lib.aws import template
+from taskq_lib.errors import BadInput
+from taskq_lib.workload import read_mix, read_priorities
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """What a notebook's parameter may be."""
+
+    kind: type[Value]
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    form: Callable[[str], object] | None = None  #: Raises `BadInput` where a text does not have the form it needs
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, in words."""
+        if self.choices:
+            return " or ".join(self.choices)
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[self.kind]
+        return f"{words} from {self.low:,} to {self.high:,}" if self.low is not None else words
+
+
+PARAMETERS: dict[str, Parameter] = {
+    # Where
+    "target": Parameter(kind=str, choices=("local", "aws")),
+    "region": Parameter(kind=str),
+    "stack_name": Parameter(kind=str),
+    "run_id": Parameter(kind=str),
+    "runs_dir": Parameter(kind=str),
+    # Deploy and tear down
+    "stack_parameters": Parameter(kind=str, form=template.read_parameters),
+    "allow_replacement": Parameter(kind=bool),
+    "dry_run": Parameter(kind=bool),
+    "delete_table": Parameter(kind=bool),
+    "discard_messages": Parameter(kind=bool),
+    # The workload
+    "n_tasks": Parameter(kind=int, low=1, high=10_000_000),
+    "seed": Parameter(kind=int, low=0, high=2**32 - 1),
+    "mix": Parameter(kind=str, form=read_mix),
+    "priorities": Parameter(kind=str, form=read_priorities),
+    "duration_median_s": Parameter(kind=float, low=0, high=900),
+    "duration_sigma": Parameter(kind=float, low=0, high=3),
+    "transient_share": Parameter(kind=float, low=0, high=1),
+    "permanent_share": Parameter(kind=float, low=0, high=1),
+    "arrival_rate_per_s": Parameter(kind=float, low=0, high=100_000),
+    # Reading
+    "timeout_s": Parameter(kind=float, low=0, high=86_400),
+    "since_hours": Parameter(kind=float, low=0, high=24 * 3650),
+    "max_dead_letters": Parameter(kind=int, low=0, high=1_000_000),
+}
+
+
+def check(given: Mapping[str, Any]) -> dict[str, Value]:
+    """Check a notebook's parameters, called with `globals()`; returns those it has, typed.
+
+    Raises `BadInput` that names the parameter, its value and what is allowed.
+    """
+    return {name: _checked(name, given[name]) for name in PARAMETERS if name in given}
+
+
+def parse(given: Mapping[str, str], declared: Iterable[str]) -> dict[str, Value]:
+    """Read command-line texts by the parameters' own types, so that `007` stays a text where a text is meant.
+
+    Raises `BadInput` for a name that no notebook declares, or a value that is not allowed.
+    """
+    declared = sorted(declared)
+    for name in given:
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, 1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise BadInput(
+                f"No notebook declares a parameter {name!r}; nothing was run.",
+                f"{hint}There are {', '.join(declared)}.",
+            )
+    return {name: _checked(name, _read(PARAMETERS[name].kind, text)) for name, text in given.items()}
+
+
+def _read(kind: type[Value], text: str) -> Any:
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind is str:
+        return text
+    try:
+        # `int` would read 1_000 as a number; what is typed must look like one.
+        return text if "_" in text else kind(text)
+    except ValueError:
+        return text
+
+
+def _checked(name: str, value: Any) -> Value:
+    parameter = PARAMETERS[name]
+    if parameter.kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    fits = type(value) is parameter.kind
+    if fits and parameter.choices:
+        fits = value in parameter.choices
+    if fits and parameter.low is not None and parameter.high is not None:
+        fits = parameter.low <= value <= parameter.high
+    if not fits:
+        raise BadInput(f"Parameter {name} is {value!r}; allowed is {parameter.allowed}.")
+    if parameter.form:
+        parameter.form(value)
+    checked: Value = value
+    return checked

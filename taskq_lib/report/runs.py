@@ -1,0 +1,151 @@
+"""A run's folder: what was submitted, what became of it, the executed notebooks and the pages to share."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from taskq_lib import PROJECT_ROOT
+from taskq_lib.errors import BadInput, RunExists, RunNotFound
+from taskq_worker.contract import is_id
+
+DEFAULT_ROOT = "runs"
+_RESULTS = "results.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run and its folder."""
+
+    id: str
+    folder: Path
+
+    @property
+    def manifest(self) -> Path:
+        """What was submitted; on disk before anything is sent."""
+        return self.folder / "manifest.parquet"
+
+    def save(self, name: str, frame: pd.DataFrame) -> Path:
+        """Write a frame as `<name>.parquet`, whole or not at all."""
+        path = self.folder / f"{name}.parquet"
+        partial = path.with_suffix(".partial")
+        frame.to_parquet(partial, index=False)
+        partial.replace(path)
+        return path
+
+    def load(self, name: str) -> pd.DataFrame:
+        """Read `<name>.parquet`; raises `RunNotFound` where no notebook has written it yet."""
+        path = self.folder / f"{name}.parquet"
+        if not path.is_file():
+            raise RunNotFound(
+                f"Run {self.id!r} has no {path.name} yet.",
+                "notebooks/20_submit.ipynb writes the manifest, notebooks/30_status.ipynb the tasks and attempts.",
+            )
+        return pd.read_parquet(path)
+
+    def results(self) -> dict[str, Any]:
+        """Read `results.json`; empty before the first record."""
+        path = self.folder / _RESULTS
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+    def record(self, **sections: Any) -> None:
+        """Add or replace sections of `results.json`, whole or not at all."""
+        text = json.dumps({"run_id": self.id, **self.results(), **sections}, indent=2, allow_nan=False)
+        partial = self.folder / f"{_RESULTS}.partial"
+        partial.write_text(text + "\n")
+        partial.replace(self.folder / _RESULTS)
+
+
+def root_folder(root: str | Path = DEFAULT_ROOT) -> Path:
+    """Return the folder of all runs; a relative one lies in the project, wherever the command or kernel runs."""
+    return PROJECT_ROOT / root
+
+
+def new_id() -> str:
+    """Return an id that sorts by time and differs between two runs of one second."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def create(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
+    """Make the folder of a new run; an empty id gets one made from the time.
+
+    Raises `BadInput` for an id or folder that cannot be used, `RunExists` for an id that is taken.
+    """
+    run_id = run_id or new_id()
+    if not is_id(run_id) or len(run_id) > 100:
+        raise BadInput(f"Run id {run_id!r} is not allowed: at most 100 letters, digits or any of _ . : -")
+    folder = root_folder(root) / run_id
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+    except FileExistsError as error:
+        if folder.is_dir():
+            raise RunExists(f"Run {run_id!r} exists already in {folder}.") from error
+        raise _unwritable(folder.parent, error) from error
+    except OSError as error:
+        raise _unwritable(folder.parent, error) from error
+    return Run(id=run_id, folder=folder)
+
+
+def find(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
+    """Return a run by its id, or the newest where the id is empty; raises `RunNotFound`."""
+    known = listed(root)
+    if not run_id and known:
+        return known[0]
+    for run in known:
+        if run.id == run_id:
+            return run
+    there = f"there are {', '.join(run.id for run in known[:5])}" if known else "there is none"
+    raise RunNotFound(
+        f"No run {run_id!r} in {root_folder(root)}; {there}." if run_id else f"{root_folder(root)} is empty."
+    )
+
+
+def open_for_submit(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
+    """Return the run to submit: a new one, or one whose folder was prepared and that nothing was submitted to yet."""
+    if run_id and (root_folder(root) / run_id).is_dir():
+        run = find(run_id, root)
+        if run.manifest.exists():
+            raise RunExists(f"Run {run_id!r} was submitted already; its manifest is {run.manifest}.")
+        return run
+    return create(run_id, root)
+
+
+def listed(root: str | Path = DEFAULT_ROOT) -> list[Run]:
+    """Return the runs on this disk, the newest folder first."""
+    folder = root_folder(root)
+    if not folder.is_dir():
+        return []
+    entries = [entry for entry in os.scandir(folder) if entry.is_dir() and is_id(entry.name)]
+    entries.sort(key=lambda entry: entry.stat().st_ctime, reverse=True)
+    return [Run(id=entry.name, folder=Path(entry.path)) for entry in entries]
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON-able values: numbers and texts stay, NaN becomes None, all else its text."""
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain(value)
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    if isinstance(value, float):
+        return None if value != value else value  # noqa: PLR0124 - NaN differs from itself
+    return str(value)
+
+
+def _unwritable(folder: Path, error: OSError) -> BadInput:
+    return BadInput(
+        f"The folder for runs, {folder}, cannot be written: {error.strerror}.",
+        "Name another with `-p runs_dir FOLDER`, or free space and set its permissions.",
+    )

@@ -1,0 +1,72 @@
+"""How notebooks show things: tables that escape what they hold, figures with a text for who cannot see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, display
+from matplotlib.axes import Axes
+from pandas.api import types
+
+from taskq_lib.report.runs import Run, plain
+
+_TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
+_MAX_CHARS = 300
+
+
+def table(frame: pd.DataFrame, max_rows: int = 20) -> HTML:
+    """Return a frame as an HTML table: text escaped, numbers right-aligned, cut rows counted."""
+    shown = frame.head(max_rows)
+    numeric = {
+        name for name in frame.columns if types.is_numeric_dtype(frame[name]) and not types.is_bool_dtype(frame[name])
+    }
+    rows = [list(zip(frame.columns, map(_text, row), strict=True)) for row in shown.itertuples(index=False, name=None)]
+    text = _TEMPLATES.get_template("table.html.j2").render(
+        names=frame.columns, numeric=numeric, rows=rows, n_more=len(frame) - len(shown)
+    )
+    return HTML(text)  # type: ignore[no-untyped-call]
+
+
+def facts(values: Mapping[str, Any]) -> HTML:
+    """Return names and values as a table of two columns."""
+    return table(
+        pd.DataFrame({"name": list(values), "value": [_text(value) for value in values.values()]}, dtype="str"), 100
+    )
+
+
+def figure(axes: Axes, text: str) -> None:
+    """Display the figure of `axes` with an alternative text, and close it."""
+    display(axes.figure, metadata={"image/png": {"alt": text}})  # type: ignore[no-untyped-call]
+    plt.close(axes.figure)  # type: ignore[arg-type]
+
+
+def record(run: Run | None, **sections: Any) -> None:
+    """Display a machine-readable record and, within a run, keep it in `results.json`."""
+    readable = {name: plain(value) if isinstance(value, Mapping) else value for name, value in sections.items()}
+    if run is not None:
+        run.record(**readable)
+    display(readable)  # type: ignore[no-untyped-call]
+
+
+def _text(value: Any) -> str:
+    match value:
+        case bool():
+            text = "yes" if value else "no"
+        case list() | dict():
+            text = str(value)
+        case _ if pd.isna(value):
+            text = ""
+        case float():
+            text = f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+        case int():
+            text = f"{value:,}"
+        case pd.Timestamp():
+            text = f"{value:%Y-%m-%d %H:%M:%S}"
+        case _:
+            text = str(value)
+    return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}... [cut, {len(text):,} characters]"
