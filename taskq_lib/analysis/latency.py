@@ -10,9 +10,6 @@ from taskq_lib.errors import BadInput
 #: The durations of a task, in seconds; their meaning is in `durations`.
 DURATIONS = ("queue_wait_s", "processing_s", "retry_delay_s", "end_to_end_s")
 
-#: Dividing by it rounds once; `dt.total_seconds` rounds days and microseconds apart, and -2 us becomes -1.9999999999 us.
-_SECOND = pd.Timedelta(seconds=1)
-
 _TIMES = ("enqueued_at", "first_started_at", "last_started_at", "finished_at")
 
 
@@ -42,10 +39,10 @@ def durations(tasks: pd.DataFrame) -> pd.DataFrame:
             "task_type": tasks["task_type"],
             "priority": tasks["priority"],
             "is_final": final,
-            "queue_wait_s": queue_wait / _SECOND,
-            "processing_s": processing / _SECOND,
-            "retry_delay_s": (end_to_end - queue_wait - processing) / _SECOND,
-            "end_to_end_s": end_to_end / _SECOND,
+            "queue_wait_s": _seconds(queue_wait),
+            "processing_s": _seconds(processing),
+            "retry_delay_s": _seconds(end_to_end - queue_wait - processing),
+            "end_to_end_s": _seconds(end_to_end),
         }
     )
 
@@ -91,3 +88,8 @@ def summary(tasks: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
         duration: {str(name): int(value) if name in counts else number(value) for name, value in row.items()}
         for duration, row in zip(table.index, table.to_dict("records"), strict=True)
     }
+
+
+def _seconds(took: "pd.Series[pd.Timedelta]") -> "pd.Series[float]":
+    """Give time spans in seconds, rounded once: `dt.total_seconds` makes -2 microseconds -1.99999999995."""
+    return took / pd.Timedelta(seconds=1)

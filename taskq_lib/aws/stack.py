@@ -167,7 +167,8 @@ def resources(stack: Stack) -> pd.DataFrame:
         {
             "resource": entry["LogicalResourceId"],
             "type": entry["ResourceType"],
-            "name": entry.get("PhysicalResourceId", ""),
+            # A queue's is its URL, which holds the account's number.
+            "name": entry.get("PhysicalResourceId", "").rpartition("/")[2],
             "kept": "yes" if entry["LogicalResourceId"] == "Table" else "no",
         }
         for page in pages

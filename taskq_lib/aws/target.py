@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,12 @@ class Target:
             "region": self.region,
             "endpoint": self.endpoint_url or "AWS",
         }
+
+
+def masked(identity: Mapping[str, str]) -> dict[str, str]:
+    """Return an identity that can be shown in a report: of the account's number its last four digits."""
+    account = identity["account"]
+    return {name: value.replace(account, f"...{account[-4:]}") for name, value in identity.items()}
 
 
 def connect(name: str = "local", region: str | None = None) -> Target:

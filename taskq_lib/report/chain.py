@@ -45,7 +45,7 @@ def prepare(given: Mapping[str, str]) -> tuple[Run, dict[str, Value]]:
     """
     chosen = parse(given, set().union(*(declared(notebook) for notebook in notebooks())))
     run = runs.create(str(chosen.get("run_id", "")), str(chosen.get("runs_dir", runs.DEFAULT_ROOT)))
-    return run, chosen | {"run_id": run.id, "runs_dir": str(run.folder.parent)}
+    return run, chosen | {"run_id": run.id}
 
 
 def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], None] = print) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from nbconvert import HTMLExporter
 from taskq_lib.report.runs import Run, listed, root_folder
 
 _HERE = Path(__file__).parent
+#: The first digits of the notebooks that answer a question; the others act.
+_ANALYSIS = "345"
 _TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True)
 
 
@@ -25,35 +28,46 @@ class Page:
 
     name: str  #: The notebook's name without its ending, such as 40_latency
     title: str
-    body: Markup
+    body: str  #: Escaped by nbconvert
 
 
 def page_of(executed: Path) -> Page:
     """Render an executed notebook: outputs and prose, no code and no prompts.
 
-    Text outputs are escaped by nbconvert, frames by pandas; the page asks nothing of the network.
+    Text outputs are escaped by nbconvert, tables by `show`; the page asks nothing of the network.
     """
     notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _settled(cell.outputs)
     exporter = HTMLExporter(  # type: ignore[no-untyped-call]
         template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
     body, _resources = exporter.from_notebook_node(notebook)
-    return Page(name=executed.stem, title=_title(notebook, executed.stem), body=Markup(body))  # noqa: S704 - see above
+    # Headings of several notebooks share one page, where an id may stand once.
+    body = re.sub(r'<h([1-6]) id="[^"]*"', r"<h\1", body)
+    # What lies outside the run's folder is not there for who gets the page.
+    body = re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", body)
+    return Page(name=executed.stem, title=_title(notebook, executed.stem), body=body)
 
 
 def write_page(page: Page, run: Run) -> Path:
     """Write one notebook's page into the run's folder."""
     path = run.folder / f"{page.name}.html"
-    path.write_text(_TEMPLATES.get_template("page.html.j2").render(title=page.title, run_id=run.id, body=page.body))
+    body = _linked(page.body, r"\1.html")
+    path.write_text(_TEMPLATES.get_template("page.html.j2").render(title=page.title, run_id=run.id, body=body))
     return path
 
 
 def write_index(run: Run, pages: Sequence[Page], failure: str | None = None) -> Path:
-    """Write `index.html`, the one page to share: the results first, then every notebook's page."""
+    """Write `index.html`, the one page to share: the results, the analysis, then what was done to get them."""
     path = run.folder / "index.html"
+    analysis = [page for page in pages if page.name[0] in _ANALYSIS]
+    done = [page for page in pages if page.name[0] not in _ANALYSIS]
+    bodies = {page.name: _linked(page.body, r"#\1") for page in pages}
     text = _TEMPLATES.get_template("index.html.j2").render(
-        run=run, results=run.results(), pages=pages, failure=failure
-    )  # fmt: skip
+        run=run, results=run.results(), analysis=analysis, done=done, bodies=bodies, failure=failure
+    )
     path.write_text(text)
     return path
 
@@ -64,6 +78,29 @@ def write_list(root: str | Path) -> Path:
     path = root_folder(root) / "index.html"
     path.write_text(_TEMPLATES.get_template("runs.html.j2").render(runs=runs))
     return path
+
+
+def _settled(outputs: Sequence[Any]) -> list[Any]:
+    """Join a cell's pieces of one stream, and leave of each line what a terminal would: a progress bar's last state."""
+    joined: dict[str, Any] = {}
+    settled: list[Any] = []
+    for output in outputs:
+        name = output.get("name", "")
+        if output.output_type != "stream":
+            settled.append(output)
+        elif name in joined:
+            joined[name].text += output.text
+        else:
+            joined[name] = output
+            settled.append(output)
+    for output in joined.values():
+        output.text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in output.text.split("\n"))
+    return [output for output in settled if output.output_type != "stream" or output.text.strip()]
+
+
+def _linked(body: str, target: str) -> Markup:
+    """Point links between notebooks at their pages."""
+    return Markup(re.sub(r'href="(\d\d_\w+)\.ipynb"', f'href="{target}"', body))  # noqa: S704 - nbconvert escaped it
 
 
 def _title(notebook: Any, name: str) -> str:
@@ -94,4 +131,8 @@ def _code(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-_TEMPLATES.filters |= {"seconds": _seconds, "percent": _percent, "count": _count, "code": _code}
+def _utc(text: str) -> str:
+    return text[:19].replace("T", " ")
+
+
+_TEMPLATES.filters |= {"utc": _utc, "seconds": _seconds, "percent": _percent, "count": _count, "code": _code}

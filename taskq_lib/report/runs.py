@@ -137,6 +137,8 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return plain(value)
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
     if isinstance(value, bool | int | str) or value is None:
         return value
     if isinstance(value, float):

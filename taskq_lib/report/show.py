@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jinja2
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML, display
+from markupsafe import escape
 from matplotlib.axes import Axes
 from pandas.api import types
 
@@ -50,7 +52,9 @@ def record(run: Run | None, **sections: Any) -> None:
     readable = {name: plain(value) if isinstance(value, Mapping) else value for name, value in sections.items()}
     if run is not None:
         run.record(**readable)
-    display(readable)  # type: ignore[no-untyped-call]
+    text = json.dumps(readable, indent=2)
+    shown = f"<details><summary>Record</summary><pre>{escape(text)}</pre></details>"
+    display({"text/html": shown, "text/plain": text, "application/json": readable}, raw=True)  # type: ignore[no-untyped-call]
 
 
 def _text(value: Any) -> str:
