@@ -23,6 +23,7 @@ COMMANDS = {
     "deploy": ("deploy", "create or update the stack"),
     "teardown": ("teardown", "delete the stack"),
     "local": ("local", "start, stop or look at the embedded engine"),
+    "lab": ("lab", "open JupyterLab on the notebooks, with the embedded engine up"),
 }
 
 
@@ -62,6 +63,9 @@ def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace)
         return 130
     except (BotoCoreError, ClientError) as error:
         return _fail(explain(error))
+    except OSError as error:
+        hint = "Free space or set its permissions, then run it again; what was written before is still there."
+        return _fail(TaskqError(f"A file cannot be written or read: {error}.", hint))
 
 
 def _fail(error: TaskqError) -> int:

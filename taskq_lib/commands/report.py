@@ -34,9 +34,12 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and given.setdefault(name, value) != value:
             raise BadInput(f"{name} is given twice, as {value!r} and as {given[name]!r}.")
     tell = (lambda _line: None) if args.json else print
-    with _hosted(given.get("target", "local")):
-        connect(given.get("target", "local"), given.get("region")).identity()
-        prepared, chosen = chain.prepare(given)
+    chosen = chain.checked(given)
+    target = str(chosen.get("target", "local"))
+    with _hosted(target):
+        connect(target, given.get("region")).identity()
+        prepared = chain.prepare(chosen)
+        chosen["run_id"] = prepared.id
         tell(f"run {prepared.id}")
         index = chain.execute(prepared, chosen, tell)
     print(json.dumps({"run_id": prepared.id, "index": str(index), "results": str(prepared.folder / "results.json")})

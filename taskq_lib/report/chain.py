@@ -38,14 +38,14 @@ def declared(notebook: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(notebook)))
 
 
-def prepare(given: Mapping[str, str]) -> tuple[Run, dict[str, Value]]:
-    """Check the parameters (texts, as a command line gives them) and make the run's folder.
+def checked(given: Mapping[str, str]) -> dict[str, Value]:
+    """Read parameters from texts, as a command line gives them; raises `BadInput` before anything runs."""
+    return parse(given, set().union(*(declared(notebook) for notebook in notebooks())))
 
-    Nothing is run and nothing is left behind where it raises: `BadInput` or `RunExists`.
-    """
-    chosen = parse(given, set().union(*(declared(notebook) for notebook in notebooks())))
-    run = runs.create(str(chosen.get("run_id", "")), str(chosen.get("runs_dir", runs.DEFAULT_ROOT)))
-    return run, chosen | {"run_id": run.id}
+
+def prepare(chosen: Mapping[str, Value]) -> Run:
+    """Make the run's folder; raises `BadInput` or `RunExists` and leaves nothing behind then."""
+    return runs.create(str(chosen.get("run_id", "")), str(chosen.get("runs_dir", runs.DEFAULT_ROOT)))
 
 
 def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], None] = print) -> Path:

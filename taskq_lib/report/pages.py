@@ -116,7 +116,7 @@ def _seconds(value: float | None) -> str:
     """Write a duration for people: three significant digits and a unit."""
     if value is None:
         return "-"
-    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:,.3g} s" if value < 1000 else f"{value:,.0f} s"
+    return f"{value * 1000:.3g} ms" if 0 < abs(value) < 1 else f"{value:,.3g} s" if value < 1000 else f"{value:,.0f} s"
 
 
 def _percent(value: float | None) -> str:

@@ -1,0 +1,60 @@
+# Everything runs in .venv, set up from requirements.lock; a second call finds it ready.
+
+PYTHON ?= python3
+N_TASKS ?= 1000
+BIN := .venv/bin
+STAMP := .venv/.ready
+
+.PHONY: report test lab bench check lock setup clean help
+
+help:
+	@echo "make report [N_TASKS=1000]  set up, run the whole chain on the embedded engine, write runs/<run id>/index.html"
+	@echo "make test                   set up, run all tests"
+	@echo "make lab                    JupyterLab on notebooks/, with the embedded engine up"
+	@echo "make check                  linters and types"
+	@echo "make bench                  benchmarks, each against its peer"
+	@echo "make lock                   resolve pyproject.toml into requirements.lock again"
+
+report: setup
+	$(BIN)/taskq report --target local -p n_tasks $(N_TASKS)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lab: setup
+	$(BIN)/taskq lab
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cfn-lint cloudformation.yaml
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras pyproject.toml \
+	  --custom-compile-command "make lock" --output-file requirements.lock
+
+setup: $(STAMP)
+
+# uv installs the lock in seconds; where it reaches no index (it does not read pip's configuration), pip does.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $$($(PYTHON) --version) is too old; Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "error: this Python has no venv module; on Debian or Ubuntu: apt-get install python3-venv"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setting up .venv from requirements.lock"
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip sync --quiet --require-hashes requirements.lock 2>.venv/uv.log || \
+	  { $(BIN)/python -m ensurepip --upgrade >/dev/null; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; }
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --no-index -e .
+	@touch $(STAMP)
+
+clean:
+	rm -rf .venv .taskq .mypy_cache .pytest_cache .ruff_cache .hypothesis

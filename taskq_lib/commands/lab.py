@@ -1,0 +1,24 @@
+"""Open JupyterLab on the notebooks, with the embedded engine up until it is closed."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from taskq_lib.local import engine
+from taskq_lib.report.chain import NOTEBOOKS
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run JupyterLab on this machine's loopback address, where its own token guards it."""
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={NOTEBOOKS.parent}"]
+    command += [f"--LabApp.default_url=/lab/tree/{NOTEBOOKS.name}"] + ["--no-browser"] * args.no_browser
+    with engine.running() as up:
+        print(f'the embedded engine is up at {up.endpoint_url}; the notebooks use it with target = "local"')
+        return subprocess.run(command, check=False).returncode
