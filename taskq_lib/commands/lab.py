@@ -17,8 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run JupyterLab on this machine's loopback address, where its own token guards it."""
-    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={NOTEBOOKS.parent}"]
-    command += [f"--LabApp.default_url=/lab/tree/{NOTEBOOKS.name}"] + ["--no-browser"] * args.no_browser
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.root_dir={NOTEBOOKS.parent}", f"--LabApp.default_url=/lab/tree/{NOTEBOOKS.name}"]
+    command += ["--no-browser"] * args.no_browser
     with engine.running() as up:
         print(f'the embedded engine is up at {up.endpoint_url}; the notebooks use it with target = "local"')
         return subprocess.run(command, check=False).returncode
