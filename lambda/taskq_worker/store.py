@@ -35,8 +35,9 @@ N_TRIES = 4
 LEASE_IS_FREE = '"leaseUntil" <= ?'
 # The budget counts starts, not failures: an attempt that killed its process has used its turn.
 BUDGET_IS_LEFT = '"attempts" < ?'
-# Only the worker that holds the claim may record: a late write of a worker that lost its lease is refused.
-CLAIM_IS_OURS = '"claimedBy" = ? AND "status" = ?'
+# Only the worker that holds the claim may record: a late write of a worker that lost its lease is refused. The same
+# write once more (its answer was lost, the SDK asked again) is let through and changes nothing.
+CLAIM_IS_OURS = '"claimedBy" = ?'
 
 _PASSING = {"ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded", "InternalServerError",
             "TransactionConflict", "ItemCollectionSizeLimitExceeded"}  # fmt: skip
@@ -108,11 +109,7 @@ class StatusStore:
 
     def record(self, results: Sequence[Result]) -> list[bool]:
         """Record the attempts' outcomes in one request; True where the item now says so."""
-        answers = self._execute([self._outcome(result) for result in results])
-        return [
-            answer.get("Error") is None or self._wrote(result, answer["Error"].get("Item", {}))
-            for result, answer in zip(results, answers, strict=True)
-        ]
+        return [_code(answer) is None for answer in self._execute([self._outcome(result) for result in results])]
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Give attempts back that were claimed and never started; an attempt counts only once it was."""
@@ -132,11 +129,12 @@ class StatusStore:
         return _statement(f'INSERT INTO "{self.table}" VALUE {{{names}}}', list(item.values()))
 
     def _reclaim(self, task_id: str, now: float, lease_until: float) -> dict[str, Any]:
-        changes = {"status": Status.PROCESSING, "claimedBy": self.request_id, "leaseUntil": lease_until, **_stamp(now)}
+        changes = {"status": Status.PROCESSING, "claimedBy": self.request_id, "leaseUntil": lease_until}
+        changes |= _stamp(now) | _expiry(self, now)
         return self._update(
             changes,
             [],
-            f'"attempts" = "attempts" + 1 WHERE "taskId" = ? AND {LEASE_IS_FREE} AND {BUDGET_IS_LEFT}'
+            f'SET "attempts" = "attempts" + 1 WHERE "taskId" = ? AND {LEASE_IS_FREE} AND {BUDGET_IS_LEFT}'
             " RETURNING ALL NEW *",
             [task_id, now, self.max_attempts],
         )
@@ -146,44 +144,41 @@ class StatusStore:
         changes = {
             "status": Status.COMPLETED if result.outcome is Outcome.COMPLETED else Status.FAILED,
             **_stamp(result.finished_at),
-            **_expiry(self, result.finished_at),
             "finishedAt": _ms(result.finished_at),
             "attemptLog": self._history(result),
         }
-        changes |= {"startedAt": _ms(result.started_at)} if claim.attempt == 1 else {}
         changes |= {"result": result.result} if result.result is not None else {}
         changes |= {"error": result.error, "errorType": result.error_type} if result.error_type else {}
         changes |= {"deadLettered": True, "reason": result.reason} if result.reason else {}
         changes |= {} if final else {"leaseUntil": _ms(result.finished_at)}
-        removed = (["leaseUntil"] if final else []) + ([] if result.error_type else ["error", "errorType"])
+        removed = ["leaseUntil"] if final else []
+        removed += ["error", "errorType"] if claim.attempt > 1 and result.error_type is None else []
+        task_id = claim.delivery.task.task_id
         if claim.verdict is Verdict.EXHAUSTED:
             # Nobody holds the claim any more: what must hold is that still nobody does.
-            where, values = f'"taskId" = ? AND {LEASE_IS_FREE}', [claim.delivery.task.task_id, time.time()]
+            last, values = f'WHERE "taskId" = ? AND {LEASE_IS_FREE}', [task_id, time.time()]
         else:
-            where, values = (
-                f'"taskId" = ? AND {CLAIM_IS_OURS}',
-                [claim.delivery.task.task_id, self.request_id, Status.PROCESSING],
-            )
-        return self._update(
-            changes, removed, f'"duplicates" = "duplicates" + ? WHERE {where}', [result.n_duplicates, *values]
-        )
+            last, values = f'WHERE "taskId" = ? AND {CLAIM_IS_OURS}', [task_id, self.request_id]
+        if result.n_duplicates:
+            last, values = f'SET "duplicates" = "duplicates" + ? {last}', [result.n_duplicates, *values]
+        return self._update(changes, removed, last, values)
 
     def _unclaim(self, claim: Claim) -> dict[str, Any]:
         now = time.time()
         return self._update(
             {"leaseUntil": _ms(now), **_stamp(now)},
             [],
-            f'"attempts" = "attempts" - 1 WHERE "taskId" = ? AND {CLAIM_IS_OURS}',
-            [claim.delivery.task.task_id, self.request_id, Status.PROCESSING],
+            f'SET "attempts" = "attempts" - 1 WHERE "taskId" = ? AND {CLAIM_IS_OURS}',
+            [claim.delivery.task.task_id, self.request_id],
         )
 
     def _update(
         self, changes: Mapping[str, Any], removed: Sequence[str], last: str, values: Sequence[Any]
     ) -> dict[str, Any]:
-        """Set `changes`, remove `removed`; `last` is one more assignment with all that follows it."""
+        """Set `changes`, remove `removed`; `last` is the rest of the statement, `values` its parameters."""
         sets = " ".join(f'SET "{name}" = ?' for name in changes)
         removes = " ".join(f'REMOVE "{name}"' for name in removed)
-        return _statement(f'UPDATE "{self.table}" {removes} {sets} SET {last}', [*changes.values(), *values])
+        return _statement(f'UPDATE "{self.table}" {removes} {sets} {last}', [*changes.values(), *values])
 
     def _history(self, result: Result) -> list[Mapping[str, Any]]:
         entry = {
@@ -218,13 +213,6 @@ class StatusStore:
         if item["leaseUntil"] > now:
             return Claim(delivery=delivery, verdict=Verdict.LEASED, lease_until=item["leaseUntil"])
         return Claim(delivery=delivery, verdict=Verdict.EXHAUSTED, attempt=attempt, history=history)
-
-    def _wrote(self, result: Result, item: Mapping[str, Any]) -> bool:
-        """Whether a refused record is refused because our own first try went through and its answer was lost."""
-        if not item:
-            return False
-        old = from_attributes(item)
-        return old.get("claimedBy") == self.request_id and old.get("finishedAt") == _ms(result.finished_at)
 
     def _execute(self, statements: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Execute any number of statements; one answer each, in order. Passing errors are tried again."""

@@ -30,7 +30,7 @@ TASK_COLUMNS: dict[str, tuple[str | None, Any]] = {
     "result": ("result", "str"),
     "enqueued_at": ("enqueuedAt", TIME),
     "sent_at": ("sentAt", TIME),
-    "first_started_at": ("startedAt", TIME),
+    "first_started_at": (None, TIME),
     "last_started_at": (None, TIME),
     "finished_at": ("finishedAt", TIME),
     "updated_at": ("timestamp", TIME),
@@ -64,7 +64,7 @@ def read_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def tasks_frame(items: Sequence[Item]) -> pd.DataFrame:
     """Return one row a task; columns and dtypes are `TASK_COLUMNS`.
 
-    `state` is an ordered category of `STATES`. `last_started_at` is the start of the last attempt that was logged.
+    `state` is an ordered category of `STATES`. The starts are those of the first and the last attempt that was logged.
     """
     columns: dict[str, list[Any]] = {
         column: [item.get(attribute) for item in items]
@@ -72,7 +72,9 @@ def tasks_frame(items: Sequence[Item]) -> pd.DataFrame:
         if attribute is not None
     }
     columns["state"] = [_state(item) for item in items]
-    columns["last_started_at"] = [_last_start(item) for item in items]
+    starts = [_starts(item) for item in items]
+    columns["first_started_at"] = [first for first, _last in starts]
+    columns["last_started_at"] = [last for _first, last in starts]
     return pd.DataFrame({name: _typed(columns[name], name, dtype) for name, (_, dtype) in TASK_COLUMNS.items()})
 
 
@@ -129,9 +131,15 @@ def _state(item: Item) -> str:
     return "dead_lettered" if item.get("deadLettered") else "retrying"
 
 
-def _last_start(item: Item) -> float | None:
-    starts = [entry["started"] for entry in item.get("attemptLog", []) if "started" in entry]
-    return starts[-1] if starts else item.get("startedAt")
+def _starts(item: Item) -> tuple[float | None, float | None]:
+    """Return the first and the last start; `startedAt`, the time of the first claim, where no attempt was logged."""
+    claimed_at, log = item.get("startedAt"), item.get("attemptLog", [])
+    starts = [entry["started"] for entry in log if "started" in entry]
+    if not starts:
+        return claimed_at, claimed_at
+    # The log begins with the first attempt unless that one was lost, or the log was cut.
+    whole = "started" in log[0] and len(log) == item["attempts"]
+    return starts[0] if whole else claimed_at, starts[-1]
 
 
 def _typed(values: list[Any], name: str, dtype: Any) -> Any:

@@ -20,7 +20,7 @@ from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, Task
 
 BATCH_SIZE = 10  # SQS SendMessageBatch takes no more
 #: One request takes about 20 ms on AWS and a client's threads share one core: more of them gain little.
-N_REQUESTS = 16
+MAX_REQUESTS = 16
 N_TRIES = 8
 _COLUMNS = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
 
@@ -72,6 +72,7 @@ class _Sender:
     """The requests in flight and what has come of them."""
 
     def __init__(self, stack: Stack, *, progress: bool, total: int) -> None:
+        self.limit = _Limit()
         self.sqs = stack.target.client("sqs")
         self.queue_url = stack.queue_url
         #: task id, message id, enqueued_at in Unix seconds, tries; appended to by all threads, which is atomic
@@ -81,11 +82,11 @@ class _Sender:
     def run(self, tasks: Sequence[Task], offsets: Sequence[float]) -> None:
         """Send all tasks; whatever happens, the requests in flight are awaited and counted."""
         in_flight: set[Future[None]] = set()
-        with self.bar, ThreadPoolExecutor(N_REQUESTS, thread_name_prefix="submit") as pool:
+        with self.bar, ThreadPoolExecutor(MAX_REQUESTS, thread_name_prefix="submit") as pool:
             try:
                 for entries in pack(tasks, offsets, time.time()):
                     in_flight.add(pool.submit(self._request, entries))
-                    if len(in_flight) >= N_REQUESTS:
+                    while len(in_flight) >= self.limit.n_requests:
                         in_flight = self._collect(in_flight)
             finally:
                 while in_flight:
@@ -103,7 +104,9 @@ class _Sender:
         open_ = {str(i): entry for i, entry in enumerate(entries)}
         for n_try in range(1, N_TRIES + 1):
             batch = [{"Id": key, "MessageBody": entry["body"]} for key, entry in open_.items()]
+            asked_at = time.monotonic()
             answer = self.sqs.send_message_batch(QueueUrl=self.queue_url, Entries=batch)
+            self.limit.learn(time.monotonic() - asked_at)
             for done in answer.get("Successful", []):
                 entry = open_.pop(done["Id"])
                 self.sent.append((entry["task_id"], done["MessageId"], entry["enqueued_at"], n_try))
@@ -122,6 +125,32 @@ class _Sender:
             f"{next(iter(open_.values()))['task_id']}.",
             "The tasks sent so far are in sends.parquet; look at the queue's health and submit the rest as a new run.",
         )
+
+
+class _Limit:
+    """How many requests to keep in flight: as many as the endpoint serves side by side, and no more.
+
+    Requests beyond that wait in the endpoint and slow down whoever else uses it, the function above all. Answers that
+    take much longer than the quickest one show it (after TCP Vegas, Brakmo and Peterson, 1995): the limit shrinks by
+    their ratio, and a little is added so that it can grow again.
+    """
+
+    #: Answers on a network vary by about this factor without anything waiting.
+    TOLERANCE = 2.0
+
+    def __init__(self) -> None:
+        self.quickest_s = float("inf")
+        self.limit = 2.0
+
+    @property
+    def n_requests(self) -> int:
+        return int(self.limit)
+
+    def learn(self, took_s: float) -> None:
+        """Take one more answer's time into account; called by all threads, where a lost update does no harm."""
+        self.quickest_s = min(self.quickest_s, took_s)
+        served = self.limit * min(1.0, self.TOLERANCE * self.quickest_s / took_s) + 1.0
+        self.limit = min(max(1.0, 0.9 * self.limit + 0.1 * served), MAX_REQUESTS)
 
 
 def pack(tasks: Sequence[Task], offsets: Sequence[float], start: float) -> Iterator[list[dict[str, Any]]]:
