@@ -33,18 +33,22 @@ def run(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and given.setdefault(name, value) != value:
             raise BadInput(f"{name} is given twice, as {value!r} and as {given[name]!r}.")
-    tell = (lambda _line: None) if args.json else print
+    tell = (lambda _text: None) if args.json else _write
     chosen = chain.checked(given)
     target = str(chosen.get("target", "local"))
     with _hosted(target):
         connect(target, given.get("region")).identity()
         prepared = chain.prepare(chosen)
         chosen["run_id"] = prepared.id
-        tell(f"run {prepared.id}")
+        tell(f"run {prepared.id}\n")
         index = chain.execute(prepared, chosen, tell)
     print(json.dumps({"run_id": prepared.id, "index": str(index), "results": str(prepared.folder / "results.json")})
           if args.json else f"report: {index}")  # fmt: skip
     return 0
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
 
 
 def _hosted(target: str) -> AbstractContextManager[object]:

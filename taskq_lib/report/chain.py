@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import papermill
 from jupyter_client.manager import AsyncKernelManager
@@ -20,12 +21,6 @@ from taskq_lib.report.runs import Run
 from taskq_lib.report.versions import versions
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
-
-
-class _PrivateKernel(AsyncKernelManager):
-    """A kernel spoken to through a socket file of this user, not through TCP ports that every local user can reach."""
-
-    transport = "ipc"
 
 
 def notebooks() -> list[Path]:
@@ -48,68 +43,93 @@ def prepare(chosen: Mapping[str, Value]) -> Run:
     return runs.create(str(chosen.get("run_id", "")), str(chosen.get("runs_dir", runs.DEFAULT_ROOT)))
 
 
-def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], None] = print) -> Path:
+def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object] = print) -> Path:
     """Run the chain and write the run's pages; returns the path of `index.html`.
 
-    Raises `NotebookFailed`, naming notebook, cell and error, after the pages of what ran are written.
+    `tell` is given a piece of text when a notebook starts and when it ends. However it ends, the pages of what ran are
+    written. Raises `NotebookFailed`, naming notebook, cell and error.
     """
     started = time.monotonic()
     run.record(
+        state="running",
         target=chosen.get("target", "local"),
         parameters=dict(chosen),
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        started_at=_now(),
         versions=versions(),
     )
-    executed: list[Path] = []
     seconds: dict[str, float] = {}
-    failure: NotebookFailed | None = None
+    state, failure = "interrupted", "The run was interrupted; what ran until then is below."
     try:
         for notebook in notebooks():
+            tell(f"  {notebook.stem:<14}")
             begun = time.monotonic()
-            output = run.folder / notebook.name
-            executed.append(output)
-            failure = _execute_one(notebook, output, chosen)
+            _execute_one(notebook, run, chosen)
             seconds[notebook.stem] = round(time.monotonic() - begun, 1)
-            tell(f"  {notebook.stem:<14} {'FAILED' if failure else 'ok':<6} {seconds[notebook.stem]:6.1f} s")
-            if failure:
-                break
+            tell(f"{seconds[notebook.stem]:6.1f} s\n")
+        state, failure = "complete", ""
+    except NotebookFailed as error:
+        state, failure = "failed", str(error.args[0])
+        tell("failed\n")
+        raise
     finally:
-        run.record(
-            state="failed" if failure or len(executed) < len(notebooks()) else "complete",
-            notebooks_s=seconds,
-            duration_s=round(time.monotonic() - started, 1),
-            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        index = _write_pages(run, executed, failure)
-    if failure:
-        raise failure
+        took_s = round(time.monotonic() - started, 1)
+        run.record(state=state, notebooks_s=seconds, duration_s=took_s, finished_at=_now())
+        index = _write_pages(run, failure)
     return index
 
 
-def _execute_one(notebook: Path, output: Path, chosen: Mapping[str, Value]) -> NotebookFailed | None:
+def _execute_one(notebook: Path, run: Run, chosen: Mapping[str, Value]) -> None:
     names = declared(notebook)
     try:
         papermill.execute_notebook(
             str(notebook),
-            str(output),
+            str(run.folder / notebook.name),
             parameters={name: value for name, value in chosen.items() if name in names},
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            kernel_manager_class=_PrivateKernel,
+            kernel_manager_class=_kernel_manager(run.folder / "kernels.log"),
             cwd=str(PROJECT_ROOT),
         )
     except PapermillExecutionError as error:
-        return NotebookFailed(f"{notebook.stem}, cell {error.cell_index + 1}: {error.ename}: {error.evalue}")
-    except DeadKernelError:
-        return NotebookFailed(f"{notebook.stem}: its kernel died (out of memory, or killed from outside).")
-    return None
+        where = f"{notebook.stem}, cell {error.cell_index + 1}"
+        raise NotebookFailed(f"{where}: {error.ename}: {error.evalue}", _pages_hint(run)) from error
+    except DeadKernelError as error:
+        text = f"{notebook.stem}: its kernel died (out of memory, or killed from outside)."
+        raise NotebookFailed(text, _pages_hint(run)) from error
 
 
-def _write_pages(run: Run, executed: Sequence[Path], failure: NotebookFailed | None) -> Path:
+def _kernel_manager(log: Path) -> type[AsyncKernelManager]:
+    """Return a kernel manager for one run."""
+
+    class KernelManager(AsyncKernelManager):
+        # A socket file of this user, not TCP ports that every local user can reach.
+        transport = "ipc"
+
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            # What the kernel itself has to say (not the notebook) would mix with the command's output.
+            with log.open("ab") as sink:
+                await super().start_kernel(stderr=sink, **options)
+
+    return KernelManager
+
+
+def _pages_hint(run: Run) -> str:
+    return f"What ran until then, with the traceback, is in {run.folder / 'index.html'}."
+
+
+def _write_pages(run: Run, failure: str) -> Path:
+    log = run.folder / "kernels.log"
+    if log.is_file() and log.stat().st_size == 0:
+        log.unlink()
+    executed = [run.folder / notebook.name for notebook in notebooks()]
     written = [pages.page_of(path) for path in executed if path.is_file()]
     for page in written:
         pages.write_page(page, run)
-    index = pages.write_index(run, written, str(failure.args[0]) if failure else None)
+    index = pages.write_index(run, written, failure)
     pages.write_list(run.folder.parent)
     return index
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

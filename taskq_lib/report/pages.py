@@ -59,7 +59,7 @@ def write_page(page: Page, run: Run) -> Path:
     return path
 
 
-def write_index(run: Run, pages: Sequence[Page], failure: str | None = None) -> Path:
+def write_index(run: Run, pages: Sequence[Page], failure: str = "") -> Path:
     """Write `index.html`, the one page to share: the results, the analysis, then what was done to get them."""
     path = run.folder / "index.html"
     analysis = [page for page in pages if page.name[0] in _ANALYSIS]
