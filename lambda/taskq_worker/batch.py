@@ -67,9 +67,10 @@ def handle_batch(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     batch = _begin(context)
     deliveries, twins, invalid = parse_records(event)
     claims = batch.store.claim(deliveries, batch.lease_until)
-    results = _work(batch, claims)
-    _settle(batch, results, twins)
-    duplicates = [c.delivery for c in claims if c.verdict is Verdict.FINISHED]
+    _settle(batch, _work(batch, claims), twins)
+    for suspect in [claim for claim in claims if claim.verdict is Verdict.SUSPECT]:
+        _work_alone(batch, suspect, twins)
+    duplicates = [claim.delivery for claim in claims if claim.verdict is Verdict.FINISHED]
     _close(batch, invalid, duplicates)
     _delay(batch.settings, batch.returned)
     return {"batchItemFailures": [{"itemIdentifier": one.record.message_id} for one in batch.returned]}
@@ -117,6 +118,15 @@ def _work(batch: Batch, claims: Sequence[Claim]) -> list[Result]:
         elif claim.verdict is Verdict.UNAVAILABLE:
             batch.returned.append(Returned(record=claim.delivery.record))
     return results
+
+
+def _work_alone(batch: Batch, suspect: Claim, twins: Sequence[Delivery]) -> None:
+    """Run what may have killed its process before: last and alone, when all others are recorded."""
+    if time.time() >= batch.deadline:
+        batch.returned.append(Returned(record=suspect.delivery.record, delay_s=0))
+        return
+    log("taskq.suspect", level="WARNING", taskId=suspect.delivery.task.task_id, attempt=suspect.attempt)
+    _settle(batch, _work(batch, [batch.store.claim_suspect(suspect, batch.lease_until)]), twins)
 
 
 def _exhausted(claim: Claim) -> Result:

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 #: SQS takes at most 1 MiB a message and a batch (AWS_FACTS: SQS SendMessage, 2025-08).
 MAX_BODY_BYTES = 1_048_576
@@ -112,9 +112,10 @@ class Task:
             _is_int(self.priority) and PRIORITY_MIN <= self.priority <= PRIORITY_MAX,
             f"priority must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}",
         )
-        # Year 2100: DynamoDB and pandas hold more, but only milliseconds mistaken for seconds get there.
+        # To the year 2100, where only milliseconds mistaken for seconds get; from 1970 plus a second, since DynamoDB
+        # refuses numbers that are all but 0.
         _require(
-            self.enqueued_at is None or (_is_number(self.enqueued_at) and 0 <= self.enqueued_at < 4_102_444_800),
+            self.enqueued_at is None or (_is_number(self.enqueued_at) and 1 <= self.enqueued_at < 4_102_444_800),
             "enqueued_at must be Unix seconds",
         )
         task_type(self.type).check(self.data)
@@ -207,7 +208,15 @@ class TaskType:
 
 
 _TYPES: dict[str, TaskType] = {}
-_WORDS = {str: "a string that is not empty", int: "a whole number, 0 or more", dict: "a JSON object"}
+#: The types that a field of `data` may have, and how an error calls them.
+_WORDS = {
+    str: "a string that is not empty",
+    int: "a whole number, 0 or more",
+    float: "a number",
+    bool: "true or false",
+    list: "a JSON array",
+    dict: "a JSON object",
+}
 
 
 def register(name: str) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., dict[str, Any]]]:
@@ -216,10 +225,15 @@ def register(name: str) -> Callable[[Callable[..., dict[str, Any]]], Callable[..
     def decorate(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         hints = get_type_hints(run)
         parameters = list(inspect.signature(run).parameters.values())[1:]
+        fields = {p.name: get_origin(hints[p.name]) or hints[p.name] for p in parameters}
+        for field_name, kind in fields.items():
+            if kind not in _WORDS:
+                allowed = ", ".join(known.__name__ for known in _WORDS)
+                raise TypeError(f"field {field_name!r} of task type {name} is a {kind}; allowed are {allowed}")
         _TYPES[name] = TaskType(
             name=name,
             run=run,
-            fields={parameter.name: hints[parameter.name] for parameter in parameters},
+            fields=fields,
             required=frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty),
         )
         return run
@@ -281,6 +295,8 @@ def _is_a(value: object, kind: type) -> bool:
     if kind is str:
         # A lone surrogate is legal in JSON and refused by every AWS service.
         return isinstance(value, str) and value != "" and not re.search("[\ud800-\udfff]", value)
+    if kind is float:
+        return _is_number(value)
     return isinstance(value, kind)
 
 

@@ -123,4 +123,4 @@ def _batches(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
 
 
 def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(round(seconds, 3), UTC).isoformat(timespec="milliseconds")

@@ -21,8 +21,8 @@ def run_claims(claims: Sequence[Claim], deadline: float, max_attempts: int) -> t
 
     A task that still runs at the deadline counts as failed: its thread cannot be ended, only left behind.
     """
-    if not claims:
-        return [], []
+    if not claims or time.time() >= deadline:
+        return [], list(claims)
     executor = ThreadPoolExecutor(min(len(claims), MAX_THREADS), thread_name_prefix="task")
     started: dict[int, float] = {}
     futures = [executor.submit(_run, claim, index, started) for index, claim in enumerate(claims)]
@@ -80,12 +80,19 @@ def _failed(claim: Claim, error: BaseException, started_at: float, max_attempts:
         started_at=started_at,
         finished_at=time.time(),
         error_type=type(error).__name__,
-        error=cut(str(error)),
+        error=cut(_text_of(error)),
         reason=reason,
     )
     stack = "".join(traceback.format_exception(error))
     _log_attempt(failed, stackTrace=cut(stack, 8_000))
     return failed
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # noqa: BLE001 - whatever a task's own error does, it fails its task alone
+        return f"an error without a text: {type(second).__name__} while reading it"
 
 
 def _log_attempt(result: Result, **more: Any) -> None:

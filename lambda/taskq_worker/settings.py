@@ -16,7 +16,7 @@ class Settings:
     max_attempts: int  #: The attempt budget: the first attempt and its retries
     retry_base_s: float  #: Mean of the first retry's delay is half of this (full jitter)
     retry_cap_s: float  #: No retry waits longer
-    ttl_days: int  #: Status items expire this long after their last change; 0 keeps them
+    ttl_days: int  #: Status items expire this long after their last attempt began; 0 keeps them
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

@@ -30,6 +30,8 @@ MAX_STATEMENTS = 25
 MAX_LOGGED_ATTEMPTS = 20
 N_TRIES = 4
 
+# The last attempt said how it ended. One that did not is a suspect: it may be what killed its process.
+LAST_ATTEMPT_FAILED = '"status" = ?'
 # The last attempt is over: it released its lease, or vanished and the lease ran out. A final item has no lease at
 # all, and a comparison with an absent attribute is false, so this one clause also keeps final items final.
 LEASE_IS_FREE = '"leaseUntil" <= ?'
@@ -48,6 +50,7 @@ class Verdict(StrEnum):
 
     CLAIMED = "claimed"  #: Ours until the lease runs out
     FINISHED = "finished"  #: Completed or dead-lettered before: a duplicate delivery
+    SUSPECT = "suspect"  #: Its last attempt vanished; to be claimed alone, just before its start
     LEASED = "leased"  #: Another worker is at it
     EXHAUSTED = "exhausted"  #: No attempt is left, and the last one did not say how it ended
     UNAVAILABLE = "unavailable"  #: The store did not answer; nothing is known
@@ -62,6 +65,7 @@ class Claim:
     attempt: int = 0  #: The attempt that was claimed, from 1; for EXHAUSTED the last one
     lease_until: float = 0.0  #: Unix seconds; for LEASED, when the other worker's lease ends
     history: Sequence[Mapping[str, Any]] = ()  #: attemptLog entries so far
+    n_duplicates: int = 0  #: Duplicate deliveries so far
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +106,16 @@ class StatusStore:
             for one, answer in zip(deliveries, answers, strict=True)
         ]
         known = [i for i, answer in enumerate(answers) if _code(answer) == "DuplicateItem"]
-        answers = self._execute([self._reclaim(deliveries[i].task.task_id, now, lease_until) for i in known])
-        for i, answer in zip(known, answers, strict=True):
+        again = [self._reclaim(deliveries[i].task.task_id, now, lease_until, suspect=False) for i in known]
+        for i, answer in zip(known, self._execute(again), strict=True):
             claims[i] = self._judge(deliveries[i], answer, now)
         return claims
+
+    def claim_suspect(self, suspect: Claim, lease_until: float) -> Claim:
+        """Claim a task whose last attempt vanished; in a request of its own, so that it risks no other's attempt."""
+        now, delivery = time.time(), suspect.delivery
+        [answer] = self._execute([self._reclaim(delivery.task.task_id, now, lease_until, suspect=True)])
+        return self._judge(delivery, answer, now)
 
     def record(self, results: Sequence[Result]) -> list[bool]:
         """Record the attempts' outcomes in one request; True where the item now says so."""
@@ -128,16 +138,14 @@ class StatusStore:
         names = ", ".join(f"'{name}': ?" for name in item)
         return _statement(f'INSERT INTO "{self.table}" VALUE {{{names}}}', list(item.values()))
 
-    def _reclaim(self, task_id: str, now: float, lease_until: float) -> dict[str, Any]:
+    def _reclaim(self, task_id: str, now: float, lease_until: float, *, suspect: bool) -> dict[str, Any]:
         changes = {"status": Status.PROCESSING, "claimedBy": self.request_id, "leaseUntil": lease_until}
         changes |= _stamp(now) | _expiry(self, now)
-        return self._update(
-            changes,
-            [],
-            f'SET "attempts" = "attempts" + 1 WHERE "taskId" = ? AND {LEASE_IS_FREE} AND {BUDGET_IS_LEFT}'
-            " RETURNING ALL NEW *",
-            [task_id, now, self.max_attempts],
-        )
+        where, values = f'"taskId" = ? AND {LEASE_IS_FREE} AND {BUDGET_IS_LEFT}', [task_id, now, self.max_attempts]
+        if not suspect:
+            where, values = f"{where} AND {LAST_ATTEMPT_FAILED}", [*values, Status.FAILED]
+        last = f'SET "attempts" = "attempts" + 1 WHERE {where} RETURNING ALL NEW *'
+        return self._update(changes, [], last, values)
 
     def _outcome(self, result: Result) -> dict[str, Any]:
         claim, final = result.claim, result.outcome is Outcome.COMPLETED or result.reason is not None
@@ -150,6 +158,8 @@ class StatusStore:
         changes |= {"result": result.result} if result.result is not None else {}
         changes |= {"error": result.error, "errorType": result.error_type} if result.error_type else {}
         changes |= {"deadLettered": True, "reason": result.reason} if result.reason else {}
+        # A sum, not an increment: written twice it must not count twice. Nobody else counts while the claim is ours.
+        changes |= {"duplicates": claim.n_duplicates + result.n_duplicates} if result.n_duplicates else {}
         changes |= {} if final else {"leaseUntil": _ms(result.finished_at)}
         removed = ["leaseUntil"] if final else []
         removed += ["error", "errorType"] if claim.attempt > 1 and result.error_type is None else []
@@ -159,15 +169,15 @@ class StatusStore:
             last, values = f'WHERE "taskId" = ? AND {LEASE_IS_FREE}', [task_id, time.time()]
         else:
             last, values = f'WHERE "taskId" = ? AND {CLAIM_IS_OURS}', [task_id, self.request_id]
-        if result.n_duplicates:
-            last, values = f'SET "duplicates" = "duplicates" + ? {last}', [result.n_duplicates, *values]
         return self._update(changes, removed, last, values)
 
     def _unclaim(self, claim: Claim) -> dict[str, Any]:
         now = time.time()
         return self._update(
-            {"leaseUntil": _ms(now), **_stamp(now)},
-            [],
+            # FAILED with attempts left means "to be tried again"; PROCESSING would make it a suspect.
+            {"status": Status.FAILED, "leaseUntil": _ms(now), **_stamp(now)},
+            # Written twice it must not give back twice: without a name there is no claim to give back.
+            ["claimedBy"],
             f'SET "attempts" = "attempts" - 1 WHERE "taskId" = ? AND {CLAIM_IS_OURS}',
             [claim.delivery.task.task_id, self.request_id],
         )
@@ -197,22 +207,29 @@ class StatusStore:
     # --- answers ------------------------------------------------------------------------------------------------
 
     def _judge(self, delivery: Delivery, answer: Mapping[str, Any], now: float) -> Claim:
-        if answer.get("Error") is None:
-            item = from_attributes(answer["Item"])
-            history = item.get("attemptLog", [])
-            return Claim(delivery=delivery, verdict=Verdict.CLAIMED, attempt=int(item["attempts"]), history=history)
-        if _code(answer) != "ConditionalCheckFailed":
+        """Say what an answer to a re-claim means; a refused one holds the item, which tells why."""
+        refused = _code(answer)
+        if refused not in {None, "ConditionalCheckFailed"}:
             return Claim(delivery=delivery, verdict=Verdict.UNAVAILABLE)
-        item = from_attributes(answer["Error"]["Item"])
-        attempt, history = int(item["attempts"]), item.get("attemptLog", [])
-        if item["status"] == Status.COMPLETED or item.get("deadLettered"):
-            return Claim(delivery=delivery, verdict=Verdict.FINISHED)
-        if item["status"] == Status.PROCESSING and item.get("claimedBy") == self.request_id:
-            # Our own claim: its answer was lost and the SDK asked again.
-            return Claim(delivery=delivery, verdict=Verdict.CLAIMED, attempt=attempt, history=history)
-        if item["leaseUntil"] > now:
-            return Claim(delivery=delivery, verdict=Verdict.LEASED, lease_until=item["leaseUntil"])
-        return Claim(delivery=delivery, verdict=Verdict.EXHAUSTED, attempt=attempt, history=history)
+        item = from_attributes(answer["Error"]["Item"] if refused else answer["Item"])
+        lease_until = item.get("leaseUntil", 0.0)
+        if not refused or (item["status"] == Status.PROCESSING and item.get("claimedBy") == self.request_id):
+            # Refused and yet ours: the claim's answer was lost, and the SDK asked again.
+            verdict = Verdict.CLAIMED
+        elif item["status"] == Status.COMPLETED or item.get("deadLettered"):
+            verdict = Verdict.FINISHED
+        elif lease_until > now:
+            verdict = Verdict.LEASED
+        else:
+            verdict = Verdict.SUSPECT if item["attempts"] < self.max_attempts else Verdict.EXHAUSTED
+        return Claim(
+            delivery=delivery,
+            verdict=verdict,
+            attempt=int(item["attempts"]),
+            lease_until=lease_until,
+            history=item.get("attemptLog", []),
+            n_duplicates=int(item["duplicates"]),
+        )
 
     def _execute(self, statements: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Execute any number of statements; one answer each, in order. Passing errors are tried again."""

@@ -107,7 +107,10 @@ def dead_letters(stack: Stack, limit: int = 10_000) -> pd.DataFrame:
     rows = [_row(message) for message in messages.values()]
     frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in DEAD_COLUMNS})
     for name, dtype in DEAD_COLUMNS.items():
-        frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601") if dtype == TIME else frame[name]
+        if dtype == TIME:
+            frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601", errors="coerce")
+        elif dtype == "Int32":
+            frame[name] = pd.to_numeric(frame[name], errors="coerce")
     return frame.astype(DEAD_COLUMNS)
 
 
@@ -127,8 +130,14 @@ def _show_again(sqs: Any, url: str, messages: Sequence[dict[str, Any]]) -> None:
         sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
 
+def _attached(message: dict[str, Any]) -> dict[str, str]:
+    """Return what the function attached; nothing of a message that came another way, whatever its attributes say."""
+    texts = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
+    return texts if "reason" in texts else {}
+
+
 def _row(message: dict[str, Any]) -> dict[str, Any]:
-    attached = {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()}
+    attached = _attached(message)
     system = message["Attributes"]
     try:
         task = parse_body(message["Body"])
@@ -142,7 +151,7 @@ def _row(message: dict[str, Any]) -> dict[str, Any]:
         "reason": attached.get("reason", "receive_limit"),
         "error_type": attached.get("errorType"),
         "error": attached.get("error"),
-        "n_attempts": int(attached["attempts"]) if "attempts" in attached else None,
+        "n_attempts": attached.get("attempts"),
         "first_at": attached.get("firstAt"),
         "last_at": attached.get("lastAt"),
         "sent_at": sent_at,

@@ -96,14 +96,7 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
     # A stack in review is one that was only ever previewed.
     kind = "create" if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS" else "update"
     bucket, key = package.upload(target, name, package.build())
-    change_set = target.client("cloudformation").create_change_set(
-        StackName=name,
-        ChangeSetName=f"taskq-{uuid.uuid4().hex[:12]}",
-        ChangeSetType=kind.upper(),
-        TemplateBody=template.with_code(bucket, key),
-        Parameters=[{"ParameterKey": n, "ParameterValue": v} for n, v in values.items()],
-        Capabilities=_CAPABILITIES,
-    )["Id"]
+    change_set = _create_change_set(target, name, kind, template.with_code(bucket, key), values)
     changes = _changes(target, change_set)
     if changes is None:
         target.client("cloudformation").delete_change_set(ChangeSetName=change_set)
@@ -227,6 +220,23 @@ def _clear_failed_create(target: Target, name: str, found: dict[str, Any] | None
         _settled(target, name, lambda _status: None)
         return None
     return found
+
+
+def _create_change_set(target: Target, name: str, kind: str, body: str, values: Mapping[str, str]) -> str:
+    try:
+        answer = target.client("cloudformation").create_change_set(
+            StackName=name,
+            ChangeSetName=f"taskq-{uuid.uuid4().hex[:12]}",
+            ChangeSetType=kind.upper(),
+            TemplateBody=body,
+            Parameters=[{"ParameterKey": n, "ParameterValue": v} for n, v in values.items()],
+            Capabilities=_CAPABILITIES,
+        )
+    except ClientError as error:
+        if error.response["Error"].get("Code") != "ValidationError":
+            raise
+        raise StackFailed(f"CloudFormation refuses the change: {error.response['Error'].get('Message')}") from error
+    return str(answer["Id"])
 
 
 def _changes(target: Target, change_set: str) -> list[dict[str, str]] | None:

@@ -115,6 +115,7 @@ def _still_open(stack: Stack, task_ids: Sequence[str]) -> list[str]:
 
 
 def _fetch(stack: Stack, task_ids: Sequence[str], **projection: Any) -> Iterator[dict[str, Any]]:
+    task_ids = list(dict.fromkeys(task_ids))
     chunks = [task_ids[i : i + KEYS_PER_REQUEST] for i in range(0, len(task_ids), KEYS_PER_REQUEST)]
     with ThreadPoolExecutor(N_THREADS) as pool:
         for items in pool.map(lambda chunk: _batch_get(stack, chunk, projection), chunks):
@@ -124,7 +125,7 @@ def _fetch(stack: Stack, task_ids: Sequence[str], **projection: Any) -> Iterator
 def _batch_get(stack: Stack, task_ids: Sequence[str], projection: dict[str, Any]) -> list[dict[str, Any]]:
     """Read up to 100 items; keys that DynamoDB left unprocessed are asked for again, ever more slowly."""
     dynamodb = stack.target.client("dynamodb")
-    request = {stack.table: {"Keys": [{"taskId": {"S": task_id}} for task_id in dict.fromkeys(task_ids)], **projection}}
+    request = {stack.table: {"Keys": [{"taskId": {"S": task_id}} for task_id in task_ids], **projection}}
     items: list[dict[str, Any]] = []
     for n_try in range(N_TRIES):
         answer = dynamodb.batch_get_item(RequestItems=request)
@@ -146,8 +147,8 @@ def _query(stack: Stack, shard: int, since: datetime, until: datetime) -> list[d
         .paginate(
             TableName=stack.table,
             IndexName=stack.time_index,
-            KeyConditionExpression="shard = :shard AND #at BETWEEN :since AND :until",
-            ExpressionAttributeNames={"#at": "timestamp"},
+            KeyConditionExpression="#shard = :shard AND #at BETWEEN :since AND :until",
+            ExpressionAttributeNames={"#at": "timestamp", "#shard": "shard"},
             ExpressionAttributeValues={
                 ":shard": {"N": str(shard)},
                 ":since": {"N": f"{since.timestamp():.3f}"},

@@ -149,7 +149,7 @@ class _Limit:
     def learn(self, took_s: float) -> None:
         """Take one more answer's time into account; called by all threads, where a lost update does no harm."""
         self.quickest_s = min(self.quickest_s, took_s)
-        served = self.limit * min(1.0, self.TOLERANCE * self.quickest_s / took_s) + 1.0
+        served = self.limit * min(1.0, self.TOLERANCE * self.quickest_s / max(took_s, 1e-6)) + 1.0
         self.limit = min(max(1.0, 0.9 * self.limit + 0.1 * served), MAX_REQUESTS)
 
 
@@ -201,5 +201,6 @@ def _tasks(manifest: pd.DataFrame, run_id: str) -> list[Task]:
 
 def _frame(sent: Sequence[tuple[str, str, float, int]]) -> pd.DataFrame:
     frame = pd.DataFrame(sent, columns=list(_COLUMNS))
-    frame["enqueued_at"] = pd.to_datetime(frame["enqueued_at"], unit="s", utc=True)
+    # Through whole milliseconds, as the body has them: seconds as floats are cut to the microsecond below.
+    frame["enqueued_at"] = pd.to_datetime((frame["enqueued_at"] * 1000).round().astype("int64"), unit="ms", utc=True)
     return frame.astype(_COLUMNS)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -36,8 +37,11 @@ _CONFIG = Config(
     read_timeout=60,
     retries={"mode": "standard", "total_max_attempts": 6},
 )
+# Asking who one is comes first, so a wrong endpoint must be seen soon.
+_QUICK = Config(retries={"mode": "standard", "total_max_attempts": 2})
 # A configured proxy would be asked for a loopback address that only this machine can reach.
 _NO_PROXY = Config(proxies={})
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +57,9 @@ class Target:
     def client(self, service: str) -> Any:
         """Return the client of `service`; made once, so that its connections are shared. Clients are thread-safe."""
         if service not in self._clients:
-            loopback = "127.0.0.1" in (self.endpoint_url or "")
-            config = _CONFIG.merge(_NO_PROXY) if loopback else _CONFIG
+            config = _CONFIG.merge(_QUICK) if service == "sts" else _CONFIG
+            if urlsplit(self.endpoint_url or "").hostname in _LOOPBACK:
+                config = config.merge(_NO_PROXY)
             self._clients[service] = self.session.client(service, endpoint_url=self.endpoint_url, config=config)
         return self._clients[service]
 
@@ -96,8 +101,7 @@ def connect(name: str = "local", region: str | None = None) -> Target:
 
 
 def _local(region: str | None) -> Target:
-    # A botocore session of its own, so that AWS_PROFILE and the user's files have no say in it.
-    core = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    core = _impersonal()
     core.set_credentials("test", "test")
     region = _checked(region or DEFAULT_LOCAL_REGION)
     session = boto3.Session(botocore_session=core, region_name=region)
@@ -117,8 +121,13 @@ def _aws(region: str | None) -> Target:
 _TARGETS: dict[str, Callable[[str | None], Target]] = {"local": _local, "aws": _aws}
 
 
+def _impersonal() -> botocore.session.Session:
+    """Return a session in which AWS_PROFILE has no say."""
+    return botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+
+
 def _checked(region: str) -> str:
-    session = boto3.Session(region_name=region)
+    session = _impersonal()
     known = [r for p in session.get_available_partitions() for r in session.get_available_regions("sqs", p)]
     if region not in known:
         near = difflib.get_close_matches(region, known, 3) or ["us-east-1", "eu-central-1"]

@@ -67,7 +67,7 @@ def check(given: Mapping[str, object]) -> dict[str, str]:
 
 def contradictions(values: Mapping[str, str]) -> list[str]:
     """Return one sentence for each pair of values (a complete set) that cannot work together."""
-    v = {name: int(value) for name, value in values.items() if value.isdigit()}
+    v = {name: int(value) for name, value in values.items() if _is_count(value)}
     found = []
     if v["FunctionTimeoutSeconds"] > v["VisibilityTimeoutSeconds"]:
         found.append(
@@ -105,6 +105,10 @@ def effective(given: Mapping[str, str], deployed: Mapping[str, str] | None = Non
     return {**defaults, **{n: v for n, v in (deployed or {}).items() if n in defaults}, **given}
 
 
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -116,5 +120,5 @@ def _check_value(name: str, value: str, entry: Mapping[str, Any]) -> None:
     if entry["Type"] != "Number":
         return
     low, high = entry.get("MinValue", 0), entry.get("MaxValue", 2**31)
-    if not value.isdigit() or not low <= int(value) <= high:
+    if not _is_count(value) or not low <= int(value) <= high:
         raise BadInput(f"{name} is {value!r}; allowed is a whole number from {low} to {high}.")

@@ -1,0 +1,78 @@
+"""The template as it is, deployed by the stock AWS CLI: what the kit does is nothing that others cannot do."""
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from taskq_lib import PROJECT_ROOT
+from taskq_lib.aws import stack, status, submit
+from taskq_lib.aws.target import Target
+from tests.unit.events import task
+
+pytestmark = pytest.mark.integration
+
+Aws = Callable[..., str]
+
+
+@pytest.fixture
+def aws(target: Target) -> Aws:
+    """Let a test call the AWS CLI from the project's folder; returns what it prints."""
+    environment = os.environ | {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": target.region,
+        "AWS_DEFAULT_REGION": target.region,
+        # Not --endpoint-url: `package` does not pass it on to S3.
+        "AWS_ENDPOINT_URL": target.endpoint_url or "",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+
+    def call(*arguments: str) -> str:
+        command = [str(Path(sys.executable).with_name("aws")), *arguments]
+        ran = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    return call
+
+
+@pytest.fixture
+def bucket(target: Target) -> Iterator[str]:
+    """A bucket for code."""
+    name = f"code-{uuid.uuid4().hex}"
+    s3 = target.client("s3")
+    s3.create_bucket(Bucket=name)
+    yield name
+    for entry in s3.list_objects_v2(Bucket=name).get("Contents", []):
+        s3.delete_object(Bucket=name, Key=entry["Key"])
+    s3.delete_bucket(Bucket=name)
+
+
+def test_the_aws_cli_deploys_and_deletes(aws: Aws, bucket: str, target: Target, tmp_path: Path) -> None:
+    """Package and deploy give a stack that completes a task and that the library describes; delete removes it."""
+    name, packaged = f"cli-{uuid.uuid4().hex[:8]}", str(tmp_path / "packaged.yaml")
+    aws(
+        "cloudformation", "package", "--template-file", "cloudformation.yaml", "--s3-bucket", bucket,
+        "--output-template-file", packaged,
+    )  # fmt: skip
+    aws(
+        "cloudformation", "deploy", "--template-file", packaged, "--stack-name", name,
+        "--capabilities", "CAPABILITY_IAM", "--parameter-overrides", "VisibilityTimeoutSeconds=1800",
+    )  # fmt: skip
+    deployed = stack.describe(target, name)
+    assert deployed.parameters["VisibilityTimeoutSeconds"] == "1800"
+
+    submit.send_one(deployed, task(f"{name}-a"))
+    waited = status.wait(deployed, [f"{name}-a"], timeout_s=30, progress=False)
+    assert waited.why == "all final"
+    assert status.get(deployed, [f"{name}-a"]).tasks["state"].tolist() == ["completed"]
+
+    aws("cloudformation", "delete-stack", "--stack-name", name)
+    aws("cloudformation", "wait", "stack-delete-complete", "--stack-name", name)
+    stack.verify_gone(deployed)
+    target.client("dynamodb").delete_table(TableName=deployed.table)

@@ -1,0 +1,557 @@
+"""The batch loop on real queues and a real table: every record ends here or comes again, and nothing is raised."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskq_lib.aws.stack import Stack
+from taskq_lib.workload import Workload, generate
+from taskq_worker import batch, contract, execute
+from taskq_worker.contract import Task, TaskContext, register
+from taskq_worker.settings import Settings
+from taskq_worker.store import StatusStore
+from tests.unit.events import Context, deliveries, event, ids, lines, task
+
+pytestmark = pytest.mark.integration
+
+Item = Callable[[str], dict[str, Any]]
+Workers = Callable[..., StatusStore]
+
+PERMANENT = {"fail_attempts": -1, "error": "CorruptInput"}
+
+
+class Function:
+    """The function in this process: the stack's table, and a queue and dead-letter queue of the test's own."""
+
+    def __init__(self, stack: Stack, patch: pytest.MonkeyPatch) -> None:
+        """Make the queues and set the environment as the template does."""
+        self.sqs = stack.target.client("sqs")
+        self.queue, self.dead = (
+            self.sqs.create_queue(QueueName=f"{name}-{uuid.uuid4().hex}")["QueueUrl"] for name in ("queue", "dead")
+        )
+        self.patch = patch
+        self.set(
+            TASKQ_TABLE=stack.table,
+            TASKQ_QUEUE_URL=self.queue,
+            TASKQ_DEAD_LETTER_QUEUE_URL=self.dead,
+            TASKQ_MAX_ATTEMPTS="3",
+            TASKQ_RETRY_BASE_S="0",
+            TASKQ_RETRY_CAP_S="300",
+            TASKQ_TTL_DAYS="30",
+            AWS_ENDPOINT_URL=stack.target.endpoint_url or "",
+            AWS_REGION=stack.target.region,
+            AWS_DEFAULT_REGION=stack.target.region,
+            AWS_ACCESS_KEY_ID="test",
+            AWS_SECRET_ACCESS_KEY="test",  # noqa: S106 - the engine's, not a secret
+        )
+        # The function does not validate its parameters; here they are held against the service models.
+        patch.setattr(batch, "_CONFIG", batch._CONFIG.merge(Config(parameter_validation=True)))
+        patch.setattr(boto3, "DEFAULT_SESSION", None)
+        patch.setattr(batch, "_invocations", [])
+        #: Operation and parameters of each request since the last `forget`
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.forget()
+
+    def set(self, **environment: str) -> None:
+        """Set variables of the function's environment."""
+        for name, value in environment.items():
+            self.patch.setenv(name, value)
+
+    def forget(self) -> None:
+        """Forget clients and requests, as a new process of the function does."""
+        self.calls.clear()
+        self.patch.setattr(batch, "_clients", {})
+        for service in ("dynamodb", "sqs"):
+            batch.client(service).meta.events.register(f"before-call.{service}", self._note)
+
+    def _note(self, model: Any, params: dict[str, Any], **_: Any) -> None:
+        self.calls.append((model.name, json.loads(params["body"])))
+
+    def requests(self, operation: str) -> list[dict[str, Any]]:
+        """Return the parameters of each request of one operation."""
+        return [parameters for name, parameters in self.calls if name == operation]
+
+    def send(self, *bodies: str | Task) -> dict[str, Any]:
+        """Send these messages to the queue and receive them again; returns them as an event."""
+        texts = [body.to_body() if isinstance(body, Task) else body for body in bodies]
+        for text in texts:
+            self.sqs.send_message(QueueUrl=self.queue, MessageBody=text)
+        return self.receive()
+
+    def receive(self) -> dict[str, Any]:
+        """Receive what is visible in the queue, as an event."""
+        return {
+            "Records": [
+                {
+                    "messageId": message["MessageId"],
+                    "receiptHandle": message["ReceiptHandle"],
+                    "body": message["Body"],
+                    "attributes": message["Attributes"],
+                }
+                for message in self._take(self.queue)
+            ]
+        }
+
+    def run(self, delivered: dict[str, Any], **context: Any) -> list[str]:
+        """Run the function on an event; returns the ids that come again."""
+        response = batch.handle_batch(delivered, Context(**context))
+        assert response.keys() == {"batchItemFailures"}
+        return ids(response)
+
+    def dead_letters(self) -> dict[str, dict[str, str]]:
+        """Take all dead letters; returns their attributes by body."""
+        letters = {}
+        for message in self._take(self.dead, MessageAttributeNames=["All"]):
+            letters[message["Body"]] = {n: v["StringValue"] for n, v in message["MessageAttributes"].items()}
+            self.sqs.delete_message(QueueUrl=self.dead, ReceiptHandle=message["ReceiptHandle"])
+        return letters
+
+    def _take(self, queue: str, **options: Any) -> Iterator[dict[str, Any]]:
+        names = ["SentTimestamp", "ApproximateReceiveCount"]
+        while found := self.sqs.receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, MessageSystemAttributeNames=names, **options
+        ).get("Messages"):
+            yield from found
+
+
+@pytest.fixture
+def function(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function]:
+    """The function of this test."""
+    made = Function(stack, monkeypatch)
+    yield made
+    for queue in (made.queue, made.dead):
+        made.sqs.delete_queue(QueueUrl=queue)
+
+
+@pytest.fixture
+def code(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Let a test say what tasks of the type OWN do."""
+    monkeypatch.setattr(contract, "_TYPES", dict(contract._TYPES))
+
+    def say(what: Callable[[], Any]) -> None:
+        @register("OWN")
+        def own(context: TaskContext) -> Any:  # noqa: ARG001 - every task type takes one
+            return what()
+
+    return say
+
+
+def names(delivered: dict[str, Any]) -> list[str]:
+    """Return the message ids of an event, sorted."""
+    return sorted(record["messageId"] for record in delivered["Records"])
+
+
+def size(found: dict[str, Any]) -> int:
+    """Return an item's size in bytes by DynamoDB's rules: names, values, and 3 + 1 for each list, map and member."""
+
+    def of(value: Any) -> int:
+        if isinstance(value, bool):
+            return 1
+        if isinstance(value, int | float):
+            return len(f"{value:.17g}".replace(".", "").lstrip("0")) // 2 + 2
+        if isinstance(value, str):
+            return len(value.encode())
+        if isinstance(value, dict):
+            return 3 + sum(len(name) + of(member) + 1 for name, member in value.items())
+        return 3 + sum(of(member) + 1 for member in value)
+
+    return sum(len(name.encode()) + of(value) for name, value in found.items())
+
+
+def test_a_fresh_batch_takes_two_requests(function: Function, item: Item, run_id: str) -> None:
+    """Ten new tasks are claimed in one request and recorded in one more; nothing else is asked of any service."""
+    delivered = function.send(*(task(f"{run_id}-{i}") for i in range(10)))
+    assert function.run(delivered) == []
+    assert [operation for operation, _ in function.calls] == ["BatchExecuteStatement"] * 2
+    assert {item(f"{run_id}-{i}")["status"] for i in range(10)} == {"COMPLETED"}
+
+
+def test_a_completed_item_tells_the_whole_story(function: Function, item: Item, run_id: str) -> None:
+    """The item of a completed task holds what was sent, when, by whom it was done and with which result."""
+    before = time.time()
+    sent = task(f"{run_id}-a", priority=9, run_id=run_id, enqueued_at=1.8e9 + 0.5, simulate={"seconds": 0.1})
+    assert function.run(function.send(sent), aws_request_id="request") == []
+    found = item(f"{run_id}-a")
+    [entry] = found["attemptLog"]
+    assert before - 1 < found["sentAt"] <= entry["received"] <= found["startedAt"] <= entry["started"]
+    assert entry["finished"] - entry["started"] >= 0.099  # both are rounded to milliseconds
+    assert entry == {
+        "received": entry["received"],
+        "requestId": "request",
+        "coldStart": True,
+        "started": entry["started"],
+        "finished": found["finishedAt"],
+        "outcome": "completed",
+    }
+    assert json.loads(found.pop("result"))["message"] == "sent"
+    assert found == {
+        "taskId": f"{run_id}-a",
+        "status": "COMPLETED",
+        "updatedAt": found["updatedAt"],
+        "timestamp": found["finishedAt"],
+        "taskType": "SEND_EMAIL",
+        "priority": 9,
+        "runId": run_id,
+        "attempts": 1,
+        "duplicates": 0,
+        "enqueuedAt": 1.8e9 + 0.5,
+        "sentAt": found["sentAt"],
+        "startedAt": found["startedAt"],
+        "finishedAt": found["finishedAt"],
+        "claimedBy": "request",
+        "shard": contract.shard_of(f"{run_id}-a"),
+        "expiresAt": pytest.approx(found["finishedAt"] + 30 * 86_400, abs=60),
+        "attemptLog": [entry],
+    }
+
+
+def test_usual_items_stay_within_one_write_unit(function: Function, item: Item, run_id: str) -> None:
+    """The items of a workload with its failures, each at its last write, are under 1 KB: a write costs one unit."""
+    tasks = generate(Workload(n_tasks=40, duration_median_s=0.001, transient_share=0.3, permanent_share=0.3), run_id)
+    fields: dict[str, Any] = {"run_id": run_id, "enqueued_at": 1_800_000_000.123}
+    sent = [
+        Task(
+            task_id=row["task_id"],
+            type=row["task_type"],
+            priority=row["priority"],
+            data=json.loads(row["data"]),
+            **fields,
+        )
+        for row in tasks.to_dict("records")
+    ]
+    delivered = function.send(*sent)
+    for attempt in range(3):
+        function.run(delivered, aws_request_id=f"{attempt}{uuid.uuid4()}")
+        delivered = function.receive()
+    assert delivered == {"Records": []}
+    sizes = [size(item(one.task_id)) for one in sent]
+    assert 400 < min(sizes) < max(sizes) < 1_024
+
+
+def test_no_records_need_no_request(function: Function) -> None:
+    """An event without records asks nothing of any service."""
+    assert function.run({"Records": []}) == []
+    assert function.calls == []
+
+
+def test_a_large_batch_is_split(function: Function, item: Item, run_id: str) -> None:
+    """A batch beyond what one request takes is claimed, recorded and delayed in as few requests as there must be."""
+    delivered = function.send(*(task(f"{run_id}-{i}", simulate={"fail_attempts": 1}) for i in range(60)))
+    assert len(function.run(delivered)) == 60
+    assert len(function.requests("BatchExecuteStatement")) == 2 * 3
+    assert len(function.requests("ChangeMessageVisibilityBatch")) == 6
+    assert function.run(function.receive()) == []
+    assert {item(f"{run_id}-{i}")["attempts"] for i in range(60)} == {2}
+
+
+def test_a_transient_failure_is_retried(function: Function, item: Item, run_id: str) -> None:
+    """A task that fails once comes again by itself, completes as attempt 2, and both attempts are written down."""
+    good, bad = task(f"{run_id}-good"), task(f"{run_id}-bad", simulate={"fail_attempts": 1})
+    returned = function.run(function.send(good, bad))
+    assert len(returned) == 1
+    assert (item(bad.task_id)["status"], item(bad.task_id)["attempts"]) == ("FAILED", 1)
+    again = function.receive()
+    assert names(again) == returned
+    assert again["Records"][0]["attributes"]["ApproximateReceiveCount"] == "2"
+    assert function.run(again) == []
+    found = item(bad.task_id)
+    assert (found["status"], found["attempts"], found["duplicates"]) == ("COMPLETED", 2, 0)
+    assert [entry["outcome"] for entry in found["attemptLog"]] == ["failed", "completed"]
+    assert function.dead_letters() == {}
+
+
+def test_only_the_first_invocation_is_a_cold_start(function: Function, item: Item, run_id: str) -> None:
+    """The log of an attempt says of the first batch of a process, and of no other, that it was a cold start."""
+    function.run(function.send(task(f"{run_id}-a", simulate={"fail_attempts": 1})))
+    function.run(function.receive())
+    assert [entry.get("coldStart") for entry in item(f"{run_id}-a")["attemptLog"]] == [True, None]
+
+
+@pytest.mark.parametrize(
+    ("simulate", "reason", "n_attempts"),
+    [(PERMANENT, "max_attempts", 3), (PERMANENT | {"retryable": False}, "non_retryable", 1)],
+    ids=["max_attempts", "non_retryable"],
+)
+def test_a_permanent_failure_is_dead_lettered(
+    function: Function, item: Item, run_id: str, simulate: dict[str, Any], reason: str, n_attempts: int
+) -> None:
+    """A task that cannot be completed ends in the dead-letter queue with its reason, and final in the table."""
+    sent = task(f"{run_id}-a", simulate=simulate)
+    delivered = function.send(sent)
+    for _ in range(n_attempts - 1):
+        assert len(function.run(delivered)) == 1
+        assert function.dead_letters() == {}
+        delivered = function.receive()
+    assert function.run(delivered) == []
+    letter = function.dead_letters()[sent.to_body()]
+    assert (letter["reason"], letter["errorType"], letter["attempts"]) == (reason, "CorruptInput", str(n_attempts))
+    found = item(sent.task_id)
+    assert (found["status"], found["deadLettered"], found["reason"]) == ("FAILED", True, reason)
+    assert (found["attempts"], len(found["attemptLog"])) == (n_attempts, n_attempts)
+    assert "leaseUntil" not in found
+
+
+def test_a_completed_duplicate_is_a_counted_no_op(
+    function: Function, item: Item, run_id: str, code: Callable[[Callable[[], Any]], None]
+) -> None:
+    """A task that is delivered again after it was completed is not run again: one more duplicate, nothing else."""
+    runs: list[int] = []
+    code(lambda: runs.append(1))
+    sent = task(f"{run_id}-a", type="OWN")
+    assert function.run(function.send(sent)) == []
+    before = item(sent.task_id)
+    assert function.run(function.send(sent)) == []
+    assert runs == [1]
+    assert item(sent.task_id) == before | {"duplicates": 1}
+
+
+def test_twins_of_a_batch_run_once(function: Function, item: Item, run_id: str) -> None:
+    """Of two deliveries of one task in the same batch one is worked on, the other is counted."""
+    twin, other = task(f"{run_id}-a"), task(f"{run_id}-b")
+    assert function.run(function.send(twin, other, twin, twin)) == []
+    found = item(twin.task_id)
+    assert (found["status"], found["attempts"], found["duplicates"]) == ("COMPLETED", 1, 2)
+    assert item(other.task_id)["duplicates"] == 0
+
+
+def test_a_live_lease_is_left_alone(function: Function, item: Item, worker: Workers, run_id: str) -> None:
+    """A task that another worker has is given back untouched, to come again once that lease has ended."""
+    worker().claim(deliveries(task(f"{run_id}-a")), round(time.time() + 100, 3))
+    before = item(f"{run_id}-a")
+    delivered = function.send(task(f"{run_id}-a"), task(f"{run_id}-b"))
+    assert len(function.run(delivered)) == 1
+    [request] = function.requests("ChangeMessageVisibilityBatch")
+    assert [99 <= entry["VisibilityTimeout"] <= 101 for entry in request["Entries"]] == [True]
+    assert item(f"{run_id}-a") == before
+    assert item(f"{run_id}-b")["status"] == "COMPLETED"
+    assert function.receive() == {"Records": []}
+
+
+def test_an_expired_lease_is_taken_over(function: Function, item: Item, worker: Workers, run_id: str) -> None:
+    """A task whose worker vanished is completed as attempt 2, and the vanished attempt is in its log."""
+    worker().claim(deliveries(task(f"{run_id}-a")), round(time.time() - 1, 3))
+    assert function.run(function.send(task(f"{run_id}-a"))) == []
+    found = item(f"{run_id}-a")
+    assert (found["status"], found["attempts"]) == ("COMPLETED", 2)
+    assert [entry["outcome"] for entry in found["attemptLog"]] == ["lost", "completed"]
+
+
+def test_an_exhausted_lease_is_dead_lettered(function: Function, item: Item, worker: Workers, run_id: str) -> None:
+    """A task whose workers vanished three times is not started a fourth: it is dead-lettered, its attempts lost."""
+    sent = task(f"{run_id}-a")
+    past = round(time.time() - 1, 3)
+    [first] = worker("vanished-0").claim(deliveries(sent), past)
+    for i in (1, 2):
+        worker(f"vanished-{i}").claim_suspect(first, past)
+    assert function.run(function.send(sent)) == []
+    letter = function.dead_letters()[sent.to_body()]
+    assert (letter["reason"], letter["errorType"], letter["attempts"]) == ("max_attempts", "WorkerLost", "3")
+    found = item(sent.task_id)
+    assert (found["status"], found["deadLettered"], found["attempts"]) == ("FAILED", True, 3)
+    assert [entry["outcome"] for entry in found["attemptLog"]] == ["lost"] * 3
+    assert "leaseUntil" not in found
+
+
+def test_a_suspect_runs_last_and_alone(
+    function: Function, item: Item, worker: Workers, run_id: str, code: Callable[[Callable[[], Any]], None]
+) -> None:
+    """What vanished before runs only when its neighbours are recorded, so that it can take none of them with it."""
+    seen: list[str] = []
+    code(lambda: seen.append(item(neighbour.task_id)["status"]))
+    suspect, neighbour = task(f"{run_id}-a", type="OWN"), task(f"{run_id}-b")
+    worker("vanished").claim(deliveries(suspect), round(time.time() - 1, 3))
+    assert function.run(function.send(suspect, neighbour)) == []
+    assert seen == ["COMPLETED"]
+    assert (item(suspect.task_id)["status"], item(suspect.task_id)["attempts"]) == ("COMPLETED", 2)
+
+
+def test_a_late_write_is_refused(
+    function: Function,
+    item: Item,
+    worker: Workers,
+    run_id: str,
+    code: Callable[[Callable[[], Any]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A worker whose lease ran out while its task ran records nothing over the next one's claim; its record returns."""
+
+    def lose_the_lease() -> None:
+        later = worker("next")
+        later.client.update_item(
+            TableName=later.table,
+            Key={"taskId": {"S": sent.task_id}},
+            UpdateExpression="SET leaseUntil = :past",
+            ExpressionAttributeValues={":past": {"N": "1"}},
+        )
+        until = round(time.time() + 60, 3)
+        [suspect] = later.claim(deliveries(sent), until)
+        later.claim_suspect(suspect, until)
+
+    code(lose_the_lease)
+    sent = task(f"{run_id}-a", type="OWN")
+    delivered = function.send(sent)
+    assert function.run(delivered) == names(delivered)
+    found = item(sent.task_id)
+    assert (found["status"], found["claimedBy"], found["attempts"]) == ("PROCESSING", "next", 2)
+    assert [line["taskId"] for line in lines(capsys.readouterr().out, "taskq.record_refused")] == [sent.task_id]
+
+
+def test_a_running_task_says_so(
+    function: Function, item: Item, run_id: str, code: Callable[[Callable[[], Any]], None]
+) -> None:
+    """While a task runs, its item is PROCESSING, leased until the function is killed at the latest."""
+    seen: list[dict[str, Any]] = []
+    code(lambda: seen.append(item(f"{run_id}-a")))
+    ends_at = time.time() + 30
+    assert function.run(function.send(task(f"{run_id}-a", type="OWN")), remaining_s=30.0) == []
+    [found] = seen
+    assert (found["status"], found["attempts"]) == ("PROCESSING", 1)
+    assert found["leaseUntil"] == pytest.approx(ends_at, abs=1)
+
+
+def test_an_invalid_record_is_alone(function: Function, item: Item, run_id: str) -> None:
+    """A message that holds no task is dead-lettered with its reason, unchanged; its batch completes."""
+    nameless, named = "{", json.dumps({"task_id": f"{run_id}-x", "run_id": run_id, "type": "FLY", "data": {}})
+    assert function.run(function.send(task(f"{run_id}-a"), nameless, named)) == []
+    letters = function.dead_letters()
+    assert letters.keys() == {nameless, named}
+    assert (letters[nameless]["reason"], letters[nameless]["attempts"]) == ("invalid", "0")
+    assert letters[nameless]["error"].startswith("the body is not JSON")
+    assert "taskId" not in letters[nameless]
+    assert letters[named]["taskId"] == f"{run_id}-x"
+    assert item(f"{run_id}-a")["status"] == "COMPLETED"
+    found = item(f"{run_id}-x")
+    assert (found["status"], found["deadLettered"], found["reason"]) == ("FAILED", True, "invalid")
+    assert found["error"] == "unknown task type 'FLY'; known are IMAGE_RESIZE, PROCESS_DATA, SEND_EMAIL"
+    assert found["runId"] == run_id
+
+
+def test_an_invalid_message_cannot_undo_a_task(function: Function, item: Item, run_id: str) -> None:
+    """An invalid message that names a completed task is dead-lettered and leaves the task's item as it is."""
+    function.run(function.send(task(f"{run_id}-a")))
+    before = item(f"{run_id}-a")
+    assert function.run(function.send(json.dumps({"task_id": f"{run_id}-a"}))) == []
+    assert item(f"{run_id}-a") == before
+    assert len(function.dead_letters()) == 1
+
+
+def test_nothing_is_final_before_its_dead_letter_has_arrived(function: Function, item: Item, run_id: str) -> None:
+    """Where the dead-letter queue cannot be reached, the record returns and its task stays open; later it is buried."""
+    function.set(TASKQ_DEAD_LETTER_QUEUE_URL=function.dead + "-gone", TASKQ_MAX_ATTEMPTS="1")
+    bad = task(f"{run_id}-bad", simulate=PERMANENT)
+    delivered = function.send(task(f"{run_id}-good"), bad, "{")
+    returned = function.run(delivered)
+    assert len(returned) == 2
+    found = item(bad.task_id)
+    assert (found["status"], found["errorType"]) == ("FAILED", "CorruptInput")
+    assert not {"deadLettered", "reason"} & found.keys()
+    assert item(f"{run_id}-good")["status"] == "COMPLETED"
+
+    function.set(TASKQ_DEAD_LETTER_QUEUE_URL=function.dead)
+    again = {"Records": [record for record in delivered["Records"] if record["messageId"] in returned]}
+    assert function.run(again) == []
+    letters = function.dead_letters()
+    assert letters.keys() == {bad.to_body(), "{"}
+    assert letters[bad.to_body()]["errorType"] == "CorruptInput"
+    found = item(bad.task_id)
+    assert (found["deadLettered"], found["reason"], found["attempts"]) == (True, "max_attempts", 1)
+    assert [entry["outcome"] for entry in found["attemptLog"]] == ["failed"]
+
+
+def test_a_store_that_cannot_be_reached_returns_the_batch(
+    function: Function, item: Item, run_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the table cannot be reached, no task is run, every record comes again, and nothing is raised."""
+    function.patch.setattr(batch, "_CONFIG", Config(retries={"total_max_attempts": 1}))
+    function.set(AWS_ENDPOINT_URL_DYNAMODB="http://127.0.0.1:9")
+    function.forget()
+    delivered = function.send(*(task(f"{run_id}-{i}") for i in range(10)))
+    assert function.run(delivered) == names(delivered)
+    assert item(f"{run_id}-0") is None
+    output = capsys.readouterr().out
+    assert lines(output, "taskq.attempt") == []
+    assert "127.0.0.1:9" in lines(output, "taskq.store_failed")[0]["error"]
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3], ids=["claim", "claim of a retry", "record"])
+def test_a_lost_answer_is_recognised(function: Function, item: Item, run_id: str, lost: int) -> None:
+    """Where an answer of the table is lost and the SDK asks again, the claim and the record are known as our own."""
+    retried = task(f"{run_id}-retried", simulate={"fail_attempts": 1})
+    function.run(function.send(retried))
+    delivered = function.receive()
+    delivered["Records"] += function.send(*(task(f"{run_id}-{i}") for i in range(9)))["Records"]
+    tries: list[int] = []
+
+    def lose(attempts: int, **_: Any) -> float | None:
+        """Have the SDK try again after the first answer to request number `lost`."""
+        tries.append(attempts)
+        return 0.0 if attempts == 1 and tries.count(1) == lost else None
+
+    batch.client("dynamodb").meta.events.register_first("needs-retry.dynamodb.BatchExecuteStatement", lose)
+    assert function.run(delivered) == []
+    assert (tries.count(1), tries.count(2)) == (3, 1)
+    assert {item(f"{run_id}-{i}")["attempts"] for i in range(9)} == {1}
+    found = [item(task_id) for task_id in [retried.task_id, *(f"{run_id}-{i}" for i in range(9))]]
+    assert {one["status"] for one in found} == {"COMPLETED"}
+    assert {one["duplicates"] for one in found} == {0}
+    assert found[0]["attempts"] == 2
+
+
+def test_what_could_not_start_uses_no_attempt(function: Function, item: Item, run_id: str) -> None:
+    """A task that found no time in its batch comes again at once, as the attempt that it was."""
+    function.patch.setattr(execute, "MAX_THREADS", 2)
+    sent = [task(f"{run_id}-{i}", simulate={"seconds": 0.7}) for i in range(4)]
+    delivered = function.send(*sent)
+    assert len(function.run(delivered, remaining_s=batch.MARGIN_S + 0.3)) == 4
+    assert [item(one.task_id)["attempts"] for one in sent] == [1, 1, 0, 0]
+    assert [item(one.task_id)["status"] for one in sent] == ["FAILED"] * 4
+    assert [item(one.task_id).get("errorType") for one in sent] == ["TimeoutError", "TimeoutError", None, None]
+    function.patch.setattr(execute, "MAX_THREADS", 4)
+    assert function.run(function.receive()) == []
+    assert [item(one.task_id)["attempts"] for one in sent] == [2, 2, 1, 1]
+    assert {item(one.task_id)["status"] for one in sent} == {"COMPLETED"}
+    assert [len(item(one.task_id)["attemptLog"]) for one in sent] == [2, 2, 1, 1]
+
+
+def test_a_message_that_is_gone_does_not_stop_the_rest(function: Function, run_id: str) -> None:
+    """A receipt handle that SQS no longer knows is reported in the log; the response is still complete."""
+    delivered = event(*(task(f"{run_id}-{i}", simulate={"fail_attempts": 1}) for i in range(3)))
+    assert function.run(delivered) == names(delivered)
+
+
+_SETTINGS = {"table": "t", "queue_url": "q", "dead_letter_queue_url": "d", "max_attempts": 20, "ttl_days": 0}
+
+
+@given(base=st.floats(0, 900), cap=st.floats(0, 43_200), attempt=st.integers(1, 20))
+def test_the_back_off_has_its_bounds(base: float, cap: float, attempt: int) -> None:
+    """A retry waits between 0 and base x 2^(attempt - 1), and never longer than the cap."""
+    chosen: dict[str, Any] = _SETTINGS | {"retry_base_s": base, "retry_cap_s": cap}
+    wait_s = batch._backoff(Settings(**chosen), attempt)
+    assert 0 <= wait_s <= min(cap, base * 2 ** (attempt - 1))
+
+
+def test_the_back_off_is_full_jitter() -> None:
+    """Waits spread evenly over the whole range, so that tasks that failed together do not come again together."""
+    chosen: dict[str, Any] = _SETTINGS | {"retry_base_s": 8, "retry_cap_s": 300}
+    waits = sorted(batch._backoff(Settings(**chosen), 3) for _ in range(2_000))
+    assert waits[0] < 1
+    assert waits[-1] > 31
+    assert waits[1_000] == pytest.approx(16, abs=2)
+
+
+def test_a_retry_is_delayed_by_the_back_off(function: Function, run_id: str) -> None:
+    """A failed task comes again after its back-off: its message stays hidden for as long as was drawn."""
+    function.set(TASKQ_RETRY_BASE_S="900", TASKQ_RETRY_CAP_S="40")
+    function.patch.setattr("taskq_worker.batch.random.uniform", lambda _low, high: high)
+    function.run(function.send(task(f"{run_id}-a", simulate={"fail_attempts": 1})))
+    [request] = function.requests("ChangeMessageVisibilityBatch")
+    assert [entry["VisibilityTimeout"] for entry in request["Entries"]] == [40]
+    assert function.receive() == {"Records": []}

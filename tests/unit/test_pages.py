@@ -1,0 +1,337 @@
+"""A page is self-contained, shows no code, runs nothing of what it was given, and leads nowhere that is not there."""
+
+import base64
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nbformat import v4
+
+from taskq_lib.report import pages, runs, show
+from taskq_lib.report.runs import Run
+
+SCRIPT = "<script>alert(1)</script>"
+IMAGE = '<img src="x" onerror="alert(1)">'
+HOSTILE = f"{SCRIPT} {IMAGE} </pre></td></section> &lt;b&gt; ' \""
+PIXEL = base64.b64encode(b"not looked at").decode()
+STARTED = {
+    "target": "local",
+    "parameters": {"n_tasks": 5},
+    "started_at": "2026-11-24T02:00:00+00:00",
+    "finished_at": "2026-11-24T02:01:00+00:00",
+    "versions": {"taskq": "0.1.0"},
+    "state": "complete",
+}
+LEDGER = {"submitted": 5, "completed": 4, "dead_lettered": 1, "open": 0, "lost": 0, "duplicates": 0, "closed": True}
+
+
+class Html(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, source: str) -> None:
+        """Read the whole of `source`."""
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep an element."""
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        """Keep text."""
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        """All text as it stands."""
+        return "".join(self.texts)
+
+    @property
+    def words(self) -> str:
+        """All text, with one space between any two words or elements."""
+        return " ".join(" ".join(self.texts).split())
+
+    def values(self, attribute: str) -> list[str]:
+        """Return what each element that has the attribute has there."""
+        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run that has been started."""
+    made = runs.create("r", tmp_path / "runs")
+    made.record(**STARTED)
+    return made
+
+
+def page(run: Run, name: str, *cells: Any) -> pages.Page:
+    """Write an executed notebook of these cells into the run's folder and render it."""
+    path = run.folder / f"{name}.ipynb"
+    nbformat.write(v4.new_notebook(cells=list(cells)), path)  # type: ignore[no-untyped-call]
+    return pages.page_of(path)
+
+
+def prose(text: str) -> Any:
+    """Make a markdown cell."""
+    return v4.new_markdown_cell(text)  # type: ignore[no-untyped-call]
+
+
+def code(*outputs: Any, source: str = "pass") -> Any:
+    """Make an executed cell."""
+    return v4.new_code_cell(source, outputs=list(outputs))  # type: ignore[no-untyped-call]
+
+
+def printed(text: str, name: str = "stdout") -> Any:
+    """Make an output that was printed."""
+    return v4.new_output("stream", name=name, text=text)  # type: ignore[no-untyped-call]
+
+
+def shown(data: dict[str, Any], **metadata: Any) -> Any:
+    """Make an output that was displayed."""
+    return v4.new_output("display_data", data=data, metadata=metadata)  # type: ignore[no-untyped-call]
+
+
+def raised(text: str) -> Any:
+    """Make the output of an exception, coloured as IPython does it."""
+    traceback = [f"\x1b[31mValueError\x1b[39m: {text}", f"      1 raise ValueError({text!r})"]
+    return v4.new_output("error", ename="ValueError", evalue=text, traceback=traceback)  # type: ignore[no-untyped-call]
+
+
+def table(text: str) -> Any:
+    """Make the output of a frame that holds the text, in a cell and as a column's name."""
+    return shown({"text/html": show.table(pd.DataFrame({"error": [text], text: [1]})).data, "text/plain": "a table"})
+
+
+def recorded(text: str) -> Any:
+    """Make the output of a record that holds the text, as `show.record` displays it."""
+    caught: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(show, "display", lambda data, **_: caught.append(data))
+        show.record(None, error=text)
+    return shown(caught[0])
+
+
+def index(run: Run, found: Sequence[pages.Page], failure: str | None = None) -> str:
+    """Write the page of the whole run and read it."""
+    return pages.write_index(run, found, failure).read_text()
+
+
+def assert_harmless(source: str) -> None:
+    """Nothing in a page runs or is fetched: no script, no handler, and no address but of a place in it or beside it."""
+    found = Html(source)
+    assert {tag for tag, _ in found.elements}.isdisjoint(
+        {"script", "iframe", "object", "embed", "link", "base", "form"}
+    )
+    attributes = {name for _, names in found.elements for name in names}
+    assert not [name for name in attributes if name.startswith("on")]
+    assert attributes.isdisjoint({"srcset", "srcdoc", "formaction", "background", "action", "data"})
+    assert all(address.startswith("data:image/png;base64,") for address in found.values("src"))
+    assert not [address for address in found.values("href") if ":" in address.partition("#")[0] or "//" in address]
+    assert "url(" not in source
+    assert "@import" not in source
+
+
+@pytest.mark.parametrize("make", [printed, raised, table, recorded], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("text", [SCRIPT, IMAGE, HOSTILE])
+def test_what_comes_from_outside_is_shown_and_not_run(make: Callable[[str], Any], text: str, run: Run) -> None:
+    """An error's text in a table, a print, a traceback or a record reaches page and index as the text it is."""
+    found = page(run, "50_failures", code(make(text)))
+    for source in (pages.write_page(found, run).read_text(), index(run, [found])):
+        assert_harmless(source)
+        assert text.partition(" ")[0] in Html(source).text
+        assert "<img" not in source
+
+
+def test_plain_results_are_shown_as_text(run: Run) -> None:
+    """A value's plain text, where it has no better form, is escaped as well."""
+    found = page(run, "50_failures", code(shown({"text/plain": HOSTILE})))
+    assert_harmless(found.body)
+    assert SCRIPT in Html(found.body).text
+
+
+def test_what_was_asked_for_is_shown_and_not_run(run: Run) -> None:
+    """Parameters, the failure and what the results hold are escaped on the index, and on the list of runs."""
+    deployment = {"region": HOSTILE, "endpoint": HOSTILE, "stack": HOSTILE}
+    run.record(target=SCRIPT, parameters={"mix": HOSTILE}, deployment=deployment, state=SCRIPT, versions={"a": HOSTILE})
+    source = index(run, [], failure=HOSTILE)
+    assert_harmless(source)
+    assert Html(source).text.count(SCRIPT) == 7
+    listed = pages.write_list(run.folder.parent).read_text()
+    assert_harmless(listed)
+    assert Html(listed).text.count(SCRIPT) == 2
+
+
+@given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=300))
+def test_any_text_in_a_table_reads_as_it_is(text: str) -> None:
+    """Whatever text a frame holds, the table shows just that, and no element more."""
+    plain, found = (Html(str(show.table(pd.DataFrame({"error": [t]})).data)) for t in ("", text))
+    assert found.text.replace("\n", "") == plain.text.replace("\n", "") + text
+    assert found.elements == plain.elements
+
+
+def test_a_progress_bar_is_settled(run: Run) -> None:
+    """Of a bar that was drawn many times, in many pieces, the page shows its last state, and other lines whole."""
+    pieces = ["before\n", "\rsubmit:   0%|", "\rsubmit:  50%|##", "\rsubmit: 100%|####\n", "after\r\n"]
+    outputs = [printed(piece, "stderr") for piece in pieces]
+    outputs.insert(3, printed("a line of the other stream\n"))
+    text = Html(page(run, "20_submit", code(*outputs)).body).text
+    assert "submit: 100%|####" in text
+    assert all(line in text for line in ("before", "after", "a line of the other stream"))
+    assert " 0%" not in text
+    assert "50%" not in text
+
+
+def test_a_bar_that_leaves_nothing_is_no_output(run: Run) -> None:
+    """A bar that clears itself leaves no empty box."""
+    body = page(
+        run, "20_submit", code(printed("\rsubmit:  50%|##", "stderr"), printed("\r          \r", "stderr"))
+    ).body
+    assert "<pre" not in body
+
+
+def test_code_is_not_shown(run: Run) -> None:
+    """The page shows prose and outputs, no code and no prompts; the notebook beside it keeps all."""
+    found = page(run, "40_latency", prose("# Title"), code(printed("an output"), source="secret_name = 1"))
+    assert "an output" in found.body
+    assert "secret_name" not in found.body
+    assert "In [" not in found.body
+    assert "secret_name" in (run.folder / "40_latency.ipynb").read_text()
+
+
+def test_a_figure_keeps_its_alternative_text(run: Run) -> None:
+    """A figure is in the page itself, with the text for who cannot see it."""
+    figure = shown({"image/png": PIXEL, "text/plain": "<Figure>"}, **{"image/png": {"alt": 'The "p99" <rises>.'}})
+    found = page(run, "40_latency", code(figure))
+    [image] = [attributes for tag, attributes in Html(index(run, [found])).elements if tag == "img"]
+    assert image["src"] == f"data:image/png;base64,{PIXEL}"
+    assert image["alt"] == 'The "p99" <rises>.'
+
+
+def test_a_page_asks_nothing_of_the_network(run: Run) -> None:
+    """Whatever a notebook holds - formulas, code, a table, a figure - its page and the index name no other host."""
+    cells = [
+        prose("# Title\n\n$x^2$ and `code`\n\n```python\nprint(1)\n```\n\n- [ ] a\n\n| a | b |\n|---|---|\n| 1 | 2 |"),
+        code(table("text"), shown({"image/png": PIXEL}, **{"image/png": {"alt": "a"}}), printed("\x1b[31mred\x1b[0m")),
+    ]
+    found = page(run, "40_latency", *cells)
+    assert_harmless(pages.write_page(found, run).read_text())
+    assert_harmless(index(run, [found]))
+    assert_harmless(pages.write_list(run.folder.parent).read_text())
+
+
+def test_links_between_notebooks_lead_to_their_pages(run: Run) -> None:
+    """A link to a notebook leads to its page beside, and on the index to its section; one to outside is text."""
+    text = "# {0}\n\n[next](30_status.ipynb), [this](40_latency.ipynb), [words](../docs/glossary.md)"
+    found = [page(run, name, prose(text.format(name))) for name in ("30_status", "40_latency")]
+    beside = Html(pages.write_page(found[1], run).read_text()).values("href")
+    assert {"30_status.html", "40_latency.html", "index.html"} <= set(beside)
+    whole = index(run, found)
+    assert {"#30_status", "#40_latency"} <= set(Html(whole).values("href"))
+    assert {"30_status", "40_latency"} <= set(Html(whole).values("id"))
+    assert "glossary" not in "".join(beside + Html(whole).values("href"))
+    assert "words" in Html(whole).text
+
+
+def test_every_link_leads_somewhere(run: Run) -> None:
+    """Where the chain stopped, pages that were never made are not linked, and no place in a page is missing."""
+    found = page(run, "30_status", prose("# Title\n\n## Heading\n\n[why](50_failures.ipynb)"))
+    beside, whole = pages.write_page(found, run).read_text(), index(run, [found])
+    for source in (beside, whole):
+        ids = {f"#{name}" for name in Html(source).values("id")}
+        files = {path.name for path in run.folder.iterdir()}
+        assert set(Html(source).values("href")) <= ids | files
+
+
+def test_an_id_stands_once_in_a_page(run: Run) -> None:
+    """Notebooks that share their headings, and cells of one number, share no id on the index."""
+    cells = [prose("# Title\n\n## Parameters"), code(printed("x")), prose("## Result\n\n### Result")]
+    found = [page(run, name, *cells) for name in ("30_status", "40_latency", "10_deploy")]
+    for source in (pages.write_page(found[0], run).read_text(), index(run, found)):
+        ids = Html(source).values("id")
+        assert sorted(ids) == sorted(set(ids))
+
+
+def test_the_index_puts_answers_first(run: Run) -> None:
+    """The index holds every page once, the analysis before what was done, named by the notebook's own title."""
+    names = ["10_deploy", "30_status", "90_teardown"]
+    whole = Html(index(run, [page(run, name, prose(f"# The {name}\n\ntext")) for name in names]))
+    sections = [attributes["id"] for tag, attributes in whole.elements if tag == "section"]
+    assert sections == ["30_status", "10_deploy", "90_teardown", "provenance"]
+    assert all(f"The {name}" in whole.text for name in names)
+
+
+def test_a_notebook_without_a_title_goes_by_its_name(run: Run) -> None:
+    """The title is the first heading; without one it is the notebook's name."""
+    assert page(run, "40_latency", prose("text"), prose("# How long\n\nmore")).title == "How long"
+    assert page(run, "40_latency", prose(""), prose("## Data")).title == "40_latency"
+
+
+def test_the_index_of_a_failed_run_shows_the_failure(run: Run) -> None:
+    """Why the run stopped stands at the top, with the ledger as far as it is known; nothing says that all is well."""
+    run.record(state="failed", ledger=LEDGER | {"completed": 2, "open": 2, "closed": False})
+    found = page(run, "30_status", prose("# Where"), code(raised("The ledger is open")))
+    source = index(run, [found], "30_status, cell 17: LedgerOpen: of 5 tasks 2 are still open")
+    text = Html(source).text
+    assert "The run stopped." in text
+    assert "30_status, cell 17: LedgerOpen: of 5 tasks 2 are still open" in text
+    assert "The ledger is open." in text
+    assert "Every task is accounted for." not in text
+    assert "ValueError" in text
+    assert source.count('class="verdict bad"') == 2
+
+
+def test_the_index_of_a_good_run_shows_its_figures(run: Run) -> None:
+    """The ledger and the latencies stand at the top with their units, and nothing says that it stopped."""
+    row = {"n": 5, "p50": 0.0042, "p90": 1.5, "p99": 12.34, "max": 1234.5}
+    run.record(
+        ledger=LEDGER,
+        latency={"end_to_end_s": row},
+        throughput={"completed_per_s": 12.34},
+        failure_rate={"tasks": 0.2, "attempts": None},
+    )
+    text = Html(index(run, [])).words
+    assert "Every task is accounted for. 5 submitted = 4 completed + 1 dead-lettered + 0 open + 0 lost" in text
+    assert "end-to-end latency: enqueued to last finish 5 4.2 ms 1.5 s 12.3 s 1,234 s" in text
+    assert "12.3 /s" in text
+    assert "20.00%" in text
+    assert "The run stopped." not in text
+
+
+def test_a_run_of_nothing_has_an_index(run: Run) -> None:
+    """A run in which nothing finished has an index without figures that are not known."""
+    unknown = dict.fromkeys(["p50", "p90", "p99", "max"])
+    run.record(
+        ledger=LEDGER | {"completed": 0, "dead_lettered": 0, "lost": 5, "closed": False},
+        latency={"end_to_end_s": {"n": 0, **unknown}},
+        throughput={"completed_per_s": None},
+        failure_rate={"tasks": None, "attempts": None},
+    )
+    text = Html(index(run, [])).text
+    assert "The ledger is open." in text
+    assert "None" not in text
+    assert "nan" not in text
+
+
+def test_the_list_of_runs_links_every_report(run: Run) -> None:
+    """The list names each run that has a report, failed ones too, with what is known of it and a link."""
+    run.record(ledger=LEDGER, latency={"end_to_end_s": {"n": 5, "p50": 0.5, "p90": 1.0, "p99": 2.0, "max": 2.0}})
+    index(run, [])
+    root = run.folder.parent
+    failed = runs.create("failed:1", root)
+    failed.record(**STARTED | {"state": "failed"})
+    index(failed, [], "it broke")
+    runs.create("without-report", root)
+    found = Html(pages.write_list(root).read_text())
+    assert sorted(found.values("href")) == ["failed%3A1/index.html", "r/index.html"]
+    assert "r local 2026-11-24 02:00:00 5 4 1 0 500 ms 2 s complete" in found.words
+    assert "failed:1 local 2026-11-24 02:00:00 - - - - - - failed" in found.words
+    assert "without-report" not in found.words

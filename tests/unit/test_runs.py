@@ -1,0 +1,210 @@
+"""A run's folder: never overwritten, never outside its root, and every file in it whole."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from taskq_lib.errors import BadInput, RunExists, RunNotFound
+from taskq_lib.report import runs
+from taskq_lib.report.runs import Run
+
+FRAME = pd.DataFrame({"task_id": pd.array(["a", "b"], dtype="str"), "n": pd.array([1, None], dtype="Int32")})
+#: Longer than the step of a file system's clock, so that two folders get times that differ.
+STEP_S = 0.02
+
+
+def made(run_id: str, root: Path) -> Run:
+    """Make a run whose folder is newer than those made before it."""
+    time.sleep(STEP_S)
+    return runs.create(run_id, root)
+
+
+def test_a_run_is_created_found_and_listed(tmp_path: Path) -> None:
+    """A new run gets a folder of its own, is found by its id, and the newest is first and is the default."""
+    root = tmp_path / "deep" / "runs"
+    first, second = made("b", root), made("a", root)
+    assert first == Run(id="b", folder=root / "b")
+    assert first.folder.is_dir()
+    assert runs.find("b", root) == first
+    assert runs.listed(root) == [second, first]
+    assert runs.find("", root) == second
+
+
+def test_reading_an_old_run_again_does_not_make_it_the_newest(tmp_path: Path) -> None:
+    """What is kept later in the folder of an older run changes nothing about which run is the newest."""
+    older, newer = made("older", tmp_path), made("newer", tmp_path)
+    time.sleep(STEP_S)
+    older.save("tasks", FRAME)
+    older.record(ledger={})
+    assert runs.find("", tmp_path) == newer
+
+
+def test_what_is_not_a_run_is_not_listed(tmp_path: Path) -> None:
+    """Files and folders whose names no run can have are no runs."""
+    (tmp_path / "index.html").touch()
+    (tmp_path / ".hidden").mkdir()
+    run = runs.create("r", tmp_path)
+    assert runs.listed(tmp_path) == [run]
+    assert runs.listed(tmp_path / "nowhere") == []
+
+
+def test_ids_are_made_from_the_time(tmp_path: Path) -> None:
+    """An empty id becomes one that sorts by time; two of one second differ."""
+    found = [runs.create("", tmp_path) for _ in range(20)]
+    assert len({run.id for run in found}) == 20
+    assert all(run.folder == tmp_path / run.id for run in found)
+    seconds = [run.id.partition("-")[0] for run in found]
+    assert seconds == sorted(seconds)
+
+
+def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
+    """An id that is taken is refused, and what is in its folder stays."""
+    runs.create("r", tmp_path).record(kept=True)
+    with pytest.raises(RunExists, match=r"^Run 'r' exists already"):
+        runs.create("r", tmp_path)
+    assert runs.find("r", tmp_path).results()["kept"] is True
+
+
+@given(run_id=st.text() | st.from_regex(r"[/.\\~A-Za-z0-9_:\x00-]{0,12}", fullmatch=True))
+@example(run_id="../r")
+@example(run_id="a/../../r")
+@example(run_id="/r")
+@example(run_id="..")
+@example(run_id="r\n")
+@example(run_id="a" * 101)
+def test_no_id_leaves_the_root(run_id: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever id is given, a folder is made right in the root, or the id is refused and nothing is made anywhere."""
+    around = tmp_path_factory.mktemp("around")
+    root = around / "root"
+    try:
+        run = runs.create(run_id, root)
+    except BadInput:
+        assert list(around.iterdir()) == []
+        with pytest.raises(RunNotFound):
+            runs.find(run_id, root)
+    else:
+        assert list(around.iterdir()) == [root]
+        assert list(root.iterdir()) == [run.folder]
+        assert runs.find(run.id, root) == run
+
+
+@pytest.mark.parametrize("run_id", ["a b", "-a", "ä", "a" * 101, "r/..", ".."])
+def test_a_bad_id_says_what_is_allowed(run_id: str, tmp_path: Path) -> None:
+    """An id that no folder or task id can begin with is refused with what is allowed."""
+    with pytest.raises(BadInput, match=r"^Run id .* is not allowed: at most 100 letters, digits or any of _ \. : -"):
+        runs.create(run_id, tmp_path)
+
+
+@pytest.mark.parametrize("where", [Path("file"), Path("file", "below")], ids=["a file", "below a file"])
+def test_a_folder_that_cannot_be_written_is_refused(where: Path, tmp_path: Path) -> None:
+    """A root that is no folder, or can be none, is refused with its name and the parameter that chooses another."""
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match=r"^The folder for runs, .*file.*, cannot be written: .*\n.*-p runs_dir"):
+        runs.create("r", tmp_path / where)
+
+
+def test_a_file_in_the_place_of_a_run_is_refused(tmp_path: Path) -> None:
+    """A file that has the name of the run is no run that exists, and is not touched."""
+    (tmp_path / "r").write_text("mine")
+    with pytest.raises(BadInput, match="cannot be written"):
+        runs.create("r", tmp_path)
+    assert (tmp_path / "r").read_text() == "mine"
+
+
+def test_a_run_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
+    """A run that is not found is refused with those that are there, and with the notebook that makes one."""
+    with pytest.raises(RunNotFound, match=r"is empty\.\n.*20_submit"):
+        runs.find("", tmp_path)
+    runs.create("here", tmp_path)
+    with pytest.raises(RunNotFound, match=r"^No run 'there' in .*; there are here\."):
+        runs.find("there", tmp_path)
+
+
+def test_a_relative_root_lies_in_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative root is the project's, wherever the command or the kernel runs; an absolute one stays."""
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr(runs, "PROJECT_ROOT", project)
+    monkeypatch.chdir(elsewhere)
+    assert runs.create("r", "mine").folder == project / "mine" / "r"
+    assert runs.create("r").folder == project / "runs" / "r"
+    assert runs.create("r", tmp_path / "absolute").folder == tmp_path / "absolute" / "r"
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_record_adds_to_the_results(tmp_path: Path) -> None:
+    """Sections are added to `results.json` beside the run's id; one of the same name is replaced."""
+    run = runs.create("r", tmp_path)
+    assert run.results() == {}
+    run.record(ledger={"open": 3}, target="local")
+    run.record(ledger={"open": 0}, latency={"p50": 0.5})
+    assert run.results() == {"run_id": "r", "ledger": {"open": 0}, "target": "local", "latency": {"p50": 0.5}}
+
+
+def test_a_record_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a write breaks off, or a value is none that JSON has, the results are those from before."""
+    run = runs.create("r", tmp_path)
+    run.record(kept=1)
+    for value in (float("nan"), object()):
+        with pytest.raises((ValueError, TypeError)):
+            run.record(lost=value)
+    write_bytes = Path.write_bytes
+
+    def break_off(path: Path, text: str, **_: Any) -> int:
+        write_bytes(path, text[: len(text) // 2].encode())
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", break_off)
+    with pytest.raises(OSError, match="No space left"):
+        run.record(lost=1)
+    assert run.results() == {"run_id": "r", "kept": 1}
+
+
+def test_a_frame_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame comes back as it was saved, and where a later write breaks off the earlier one is still there."""
+    run = runs.create("r", tmp_path)
+    path = run.save("tasks", FRAME)
+    assert path == run.folder / "tasks.parquet"
+    pd.testing.assert_frame_equal(run.load("tasks"), FRAME)
+
+    def break_off(_: pd.DataFrame, path: Path, **__: Any) -> None:
+        path.write_bytes(b"PAR1")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", break_off)
+    with pytest.raises(OSError, match="No space left"):
+        run.save("tasks", FRAME.head(1))
+    pd.testing.assert_frame_equal(run.load("tasks"), FRAME)
+
+
+def test_a_frame_that_is_not_there_names_who_writes_it(tmp_path: Path) -> None:
+    """A frame that no notebook has written yet is missed with the notebook that writes it."""
+    with pytest.raises(RunNotFound, match=r"^Run 'r' has no tasks\.parquet yet\.\n.*30_status"):
+        runs.create("r", tmp_path).load("tasks")
+
+
+def test_a_run_is_submitted_once(tmp_path: Path) -> None:
+    """A folder that the chain made is taken for the submit; one that has a manifest was submitted and is refused."""
+    prepared = runs.create("r", tmp_path)
+    assert runs.open_for_submit("r", tmp_path) == prepared
+    assert runs.open_for_submit("other", tmp_path).folder.is_dir()
+    prepared.save("manifest", FRAME)
+    with pytest.raises(RunExists, match=r"^Run 'r' was submitted already; its manifest is .*manifest\.parquet"):
+        runs.open_for_submit("r", tmp_path)
+
+
+@pytest.mark.parametrize("value", [1, 0.5, True, None, "a", [1, "b"], {"deep": {"n": 1}}])
+def test_what_json_has_stays(value: object) -> None:
+    """Numbers, texts, truths, lists and objects are kept as they are."""
+    assert runs.plain({"value": value}) == {"value": value}
+
+
+@pytest.mark.parametrize(("value", "kept"), [(float("nan"), None), (Path("a"), "a"), ([Path("a"), 1], ["a", 1])])
+def test_what_json_has_not_is_made_plain(value: object, kept: object) -> None:
+    """NaN becomes none and anything else its text, however deep it lies."""
+    assert runs.plain({"value": value, "deep": {"value": value}}) == {"value": kept, "deep": {"value": kept}}
