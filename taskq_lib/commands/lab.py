@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 
@@ -20,6 +22,14 @@ def run(args: argparse.Namespace) -> int:
     command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.root_dir={NOTEBOOKS.parent}", f"--LabApp.default_url=/lab/tree/{NOTEBOOKS.name}"]
     command += ["--no-browser"] * args.no_browser
+    # In a container one is root, and the server is this machine's own either way.
+    command += ["--allow-root"] * (os.geteuid() == 0)
     with engine.running() as up:
         print(f'the embedded engine is up at {up.endpoint_url}; the notebooks use it with target = "local"')
-        return subprocess.run(command, check=False).returncode
+        server = subprocess.Popen(command)
+        # A terminal's Ctrl-C reaches JupyterLab as well, which asks whether it is meant and ends its kernels.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return server.wait()
+        finally:
+            server.terminate()
