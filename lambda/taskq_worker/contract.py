@@ -32,6 +32,16 @@ class Status(StrEnum):
     FAILED = "FAILED"  #: The last attempt failed; final once `deadLettered` is true
 
 
+class State(StrEnum):
+    """What a reader sees of a task, in the order of its life; derived from the item, never stored."""
+
+    PENDING = "pending"  #: Submitted, and no item yet
+    PROCESSING = "processing"
+    RETRYING = "retrying"  #: Failed with attempts left
+    COMPLETED = "completed"  #: Final
+    DEAD_LETTERED = "dead_lettered"  #: Final
+
+
 class Reason(StrEnum):
     """Why a task was dead-lettered."""
 

@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 
 from taskq_lib.errors import BadInput
+from taskq_worker.contract import State
 
 #: Every state of a task, in the order of its life; the last two are final.
-STATES = ("pending", "processing", "retrying", "completed", "dead_lettered")
-FINAL_STATES = ("completed", "dead_lettered")
+STATES = tuple(str(state) for state in State)
+FINAL_STATES = STATES[-2:]
 
 #: What the tasks can be grouped by.
 GROUPS = ("task_type", "priority")

@@ -8,11 +8,8 @@ from typing import Any
 import pandas as pd
 
 from taskq_worker.attributes import from_attributes
-from taskq_worker.contract import Outcome, Status, task_types
+from taskq_worker.contract import Outcome, State, Status, task_types
 
-#: A task's state as a reader understands it, derived from the item; `pending` is a task without an item.
-STATES = ["pending", "processing", "retrying", "completed", "dead_lettered"]
-FINAL = ["completed", "dead_lettered"]
 TIME: Any = "datetime64[us, UTC]"
 
 #: tasks: column -> (attribute of the item, dtype)
@@ -64,14 +61,14 @@ def read_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def tasks_frame(items: Sequence[Item]) -> pd.DataFrame:
     """Return one row a task; columns and dtypes are `TASK_COLUMNS`.
 
-    `state` is an ordered category of `STATES`. The starts are those of the first and the last attempt that was logged.
+    `state` is an ordered category of `contract.State`; the starts are those of the first and last attempt in the log.
     """
     columns: dict[str, list[Any]] = {
         column: [item.get(attribute) for item in items]
         for column, (attribute, _dtype) in TASK_COLUMNS.items()
         if attribute is not None
     }
-    columns["state"] = [_state(item) for item in items]
+    columns["state"] = [str(_state(item)) for item in items]
     starts = [_starts(item) for item in items]
     columns["first_started_at"] = [first for first, _last in starts]
     columns["last_started_at"] = [last for _first, last in starts]
@@ -108,7 +105,8 @@ def with_pending(
 
     `sends` (task_id, enqueued_at), where there is one, tells since when they wait.
     """
-    missing = manifest[~manifest["task_id"].isin(tasks["task_id"])]
+    # Through an index: `Series.isin` on texts takes forty times as long.
+    missing = manifest[pd.Index(tasks["task_id"]).get_indexer(pd.Index(manifest["task_id"])) == -1]
     if missing.empty:
         return tasks
     pending = tasks_frame([{"taskId": task_id, "runId": run_id} for task_id in missing["task_id"]])
@@ -120,15 +118,15 @@ def with_pending(
     return pd.concat([tasks, pending], ignore_index=True)
 
 
-def _state(item: Item) -> str:
+def _state(item: Item) -> State:
     status = item.get("status")
     if status is None:
-        return "pending"
+        return State.PENDING
     if status == Status.COMPLETED:
-        return "completed"
+        return State.COMPLETED
     if status == Status.PROCESSING:
-        return "processing"
-    return "dead_lettered" if item.get("deadLettered") else "retrying"
+        return State.PROCESSING
+    return State.DEAD_LETTERED if item.get("deadLettered") else State.RETRYING
 
 
 def _starts(item: Item) -> tuple[float | None, float | None]:
@@ -150,7 +148,7 @@ def _typed(values: list[Any], name: str, dtype: Any) -> Any:
         return pd.to_datetime(pd.array(unix_ms, dtype="Int64"), unit="ms", utc=True).astype(TIME)
     if dtype != "category":
         return pd.array(values, dtype=dtype)
-    categories = {"state": STATES, "outcome": [str(outcome) for outcome in Outcome]}.get(name)
+    categories = {"state": [str(state) for state in State], "outcome": [str(outcome) for outcome in Outcome]}.get(name)
     if categories is None:
         # Types that were removed from the code since still have items.
         categories = sorted({*task_types(), *(str(value) for value in values if value is not None)})

@@ -123,10 +123,7 @@ def _write_pages(run: Run, failure: str) -> Path:
     if log.is_file() and log.stat().st_size == 0:
         log.unlink()
     executed = [run.folder / notebook.name for notebook in notebooks()]
-    written = [pages.page_of(path) for path in executed if path.is_file()]
-    for page in written:
-        pages.write_page(page, run)
-    index = pages.write_index(run, written, failure)
+    index = pages.write_pages(run, [pages.page_of(path) for path in executed if path.is_file()], failure)
     pages.write_list(run.folder.parent)
     return index
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,32 +44,37 @@ def page_of(executed: Path) -> Page:
         template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
     body, _resources = exporter.from_notebook_node(notebook)
-    # Headings of several notebooks share one page, where an id may stand once.
+    # Headings of several notebooks share one page, where an id may stand once; their own links go with them.
     body = re.sub(r'<h([1-6]) id="[^"]*"', r"<h\1", body)
+    body = re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
     # What lies outside the run's folder is not there for who gets the page.
     body = re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", body)
     return Page(name=executed.stem, title=_title(notebook, executed.stem), body=body)
 
 
-def write_page(page: Page, run: Run) -> Path:
-    """Write one notebook's page into the run's folder."""
-    path = run.folder / f"{page.name}.html"
-    body = _linked(page.body, r"\1.html")
-    path.write_text(_TEMPLATES.get_template("page.html.j2").render(title=page.title, run_id=run.id, body=body))
-    return path
+def write_pages(run: Run, pages: Sequence[Page], failure: str = "") -> Path:
+    """Write every notebook's page, and `index.html`, the one to share; returns its path.
 
-
-def write_index(run: Run, pages: Sequence[Page], failure: str = "") -> Path:
-    """Write `index.html`, the one page to share: the results, the analysis, then what was done to get them."""
-    path = run.folder / "index.html"
-    analysis = [page for page in pages if page.name[0] in _ANALYSIS]
-    done = [page for page in pages if page.name[0] not in _ANALYSIS]
-    bodies = {page.name: _linked(page.body, r"#\1") for page in pages}
+    The index holds the results, the analysis, then what was done to get them, and above all why a run failed.
+    """
+    addresses = {page.name: f"{page.name}.html" for page in pages}
+    for page in pages:
+        text = _TEMPLATES.get_template("page.html.j2").render(
+            title=page.title, run_id=run.id, body=_linked(page.body, addresses)
+        )
+        (run.folder / addresses[page.name]).write_text(text)
+    anchors = {page.name: f"#{page.name}" for page in pages}
+    index = run.folder / "index.html"
     text = _TEMPLATES.get_template("index.html.j2").render(
-        run=run, results=run.results(), analysis=analysis, done=done, bodies=bodies, failure=failure
+        run=run,
+        results=run.results(),
+        analysis=[page for page in pages if page.name[0] in _ANALYSIS],
+        done=[page for page in pages if page.name[0] not in _ANALYSIS],
+        bodies={page.name: _linked(page.body, anchors) for page in pages},
+        failure=failure,
     )
-    path.write_text(text)
-    return path
+    index.write_text(text)
+    return index
 
 
 def write_list(root: str | Path) -> Path:
@@ -98,9 +103,14 @@ def _settled(outputs: Sequence[Any]) -> list[Any]:
     return [output for output in settled if output.output_type != "stream" or output.text.strip()]
 
 
-def _linked(body: str, target: str) -> Markup:
-    """Point links between notebooks at their pages."""
-    return Markup(re.sub(r'href="(\d\d_\w+)\.ipynb"', f'href="{target}"', body))  # noqa: S704 - nbconvert escaped it
+def _linked(body: str, addresses: Mapping[str, str]) -> Markup:
+    """Point links to notebooks at their pages; where one was not run, its name stays as text."""
+
+    def link(match: re.Match[str]) -> str:
+        name, text = match.groups()
+        return f'<a href="{addresses[name]}">{text}</a>' if name in addresses else text
+
+    return Markup(re.sub(r'<a href="(\d\d_\w+)\.ipynb">(.*?)</a>', link, body))  # noqa: S704 - nbconvert escaped it
 
 
 def _title(notebook: Any, name: str) -> str:

@@ -15,6 +15,7 @@ from markupsafe import escape
 from matplotlib.axes import Axes
 from pandas.api import types
 
+from taskq_lib import plots
 from taskq_lib.report.runs import Run, plain
 
 _TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
@@ -41,9 +42,10 @@ def facts(values: Mapping[str, Any]) -> HTML:
     )
 
 
-def figure(axes: Axes, text: str) -> None:
-    """Display the figure of `axes` with an alternative text, and close it."""
-    display(axes.figure, metadata={"image/png": {"alt": text}})  # type: ignore[no-untyped-call]
+def figure(axes: Axes) -> None:
+    """Display the figure of `axes` with a text for who cannot see it, and close it."""
+    alternative = {"image/png": {"alt": " ".join(plots.describe(one) for one in axes.figure.axes)}}
+    display(axes.figure, metadata=alternative)  # type: ignore[no-untyped-call]
     plt.close(axes.figure)  # type: ignore[arg-type]
 
 
