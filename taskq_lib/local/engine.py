@@ -137,7 +137,7 @@ def _launch(folder: Path, port: int) -> Engine:
         with log.open("wb") as sink:
             # A session of its own: Ctrl-C in a terminal reaches us alone, and we stop the engine.
             child = subprocess.Popen(
-                [sys.executable, "-m", "ministack"],
+                [sys.executable, "-m", "taskq_lib.local.serve"],
                 cwd=temporary,
                 env=_environment(folder, port),
                 stdin=subprocess.DEVNULL,

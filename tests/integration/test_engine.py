@@ -292,7 +292,7 @@ def test_a_start_that_fails_tells_why_and_leaves_nothing(
     package = tmp_path / "path" / "ministack"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(code)
+    (package / "app.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
     monkeypatch.setattr(engine, "START_TIMEOUT_S", 2.0)
     with pytest.raises(EngineFailed, match=rf"(?s){reason}.*engine\.log.*no such luck"):
@@ -311,3 +311,14 @@ def test_an_engine_that_hangs_is_reported_and_can_be_ended(folder: Path, monkeyp
         engine.start()
     assert engine.stop() is True
     assert_nothing_is_left(folder, [process])
+
+
+def test_what_is_remembered_is_what_would_be_worked_out_anew() -> None:
+    """The one function of the engine that is remembered is pure, and its name is still there in the pinned version."""
+    from ministack.services import _dynamodb_keywords as partiql  # noqa: PLC0415 - the extra, not loaded by other tests
+
+    statement = 'UPDATE "t" SET "status" = ? REMOVE "leaseUntil" WHERE "taskId" = ? AND "attempts" < 3'
+    first = partiql._tokenize(statement)
+    kept = list(first)
+    partiql.parse_statement(statement, [{"S": "a"}, {"S": "b"}])
+    assert first == kept == partiql._tokenize(statement)
