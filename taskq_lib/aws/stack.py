@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -62,6 +63,12 @@ class Preview:
     parameters: Mapping[str, str] = field(repr=False)  #: The complete set the stack would have
     changes: pd.DataFrame = field(repr=False)  #: action, resource, type, replacement (all str)
     change_set: str | None = field(repr=False, default=None)  #: Its ARN
+
+
+def check_name(name: str) -> None:
+    """Raise `BadInput` unless CloudFormation takes `name` for a stack."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", name):
+        raise BadInput(f"Stack name {name!r} is not allowed: letters, digits and -, a letter first, at most 128.")
 
 
 def describe(target: Target, name: str = DEFAULT_NAME) -> Stack:
@@ -198,13 +205,12 @@ def verify_gone(stack: Stack) -> None:
 
 
 def _find(target: Target, name: str) -> dict[str, Any] | None:
+    check_name(name)
     try:
         found: dict[str, Any] = target.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:
         if "does not exist" in str(error):
             return None
-        if "failed to satisfy constraint" in str(error) or "Member must" in str(error):
-            raise BadInput(f"Stack name {name!r} is not allowed: letters, digits and -, a letter first.") from error
         raise
     return None if found["StackStatus"] == "DELETE_COMPLETE" else found
 

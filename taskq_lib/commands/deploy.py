@@ -21,7 +21,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Preview, refuse a replacement that was not allowed, execute, and wait for the mapping."""
     tell = (lambda _line: None) if args.json else print
-    planned = stack.preview(options.target_of(args), args.stack_name, options.read_pairs(args.parameter))
+    parameters = template.check(options.read_pairs(args.parameter))
+    planned = stack.preview(options.target_of(args), args.stack_name, parameters)
     tell(f"{planned.kind}: {len(planned.changes)} resources change in stack {args.stack_name!r}")
     for change in planned.changes.itertuples():
         tell(f"  {change.action:<8} {change.resource} ({change.type})")

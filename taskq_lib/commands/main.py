@@ -7,7 +7,7 @@ import difflib
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -43,19 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, argv: Sequence[str]) -> int:
     """Run one command with its own arguments; returns the exit code."""
-    # Imported here, so that `taskq local stop` does not wait for pandas.
-    module = importlib.import_module(f"taskq_lib.commands.{COMMANDS[name][0]}")
-    parser = argparse.ArgumentParser(prog=f"taskq {name}", description=module.__doc__)
-    module.arguments(parser)
-    args = parser.parse_args(argv)
     # Whatever a command holds open (an engine, a kernel) is closed by unwinding, so a request to end must unwind.
     signal.signal(signal.SIGTERM, _unwind)
-    return _guarded(module.run, args)
-
-
-def _guarded(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     try:
-        return run(args)
+        # Imported here, so that `taskq local stop` does not wait for pandas.
+        module = importlib.import_module(f"taskq_lib.commands.{COMMANDS[name][0]}")
+        parser = argparse.ArgumentParser(prog=f"taskq {name}", description=module.__doc__)
+        module.arguments(parser)
+        return int(module.run(parser.parse_args(argv)))
     except TaskqError as error:
         return _fail(error)
     except KeyboardInterrupt:

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
             enqueued_at=round(time.time(), 3),
         )
         task.to_body()
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise BadInput(f"--data is not JSON: {error}.", 'Quote it for the shell: --data \'{"to": "a@b.c"}\'') from error
     except InvalidMessage as error:
         raise BadInput(f"The task cannot be sent: {error}.") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -19,6 +22,7 @@ from taskq_lib.report import pages, runs
 from taskq_lib.report.parameters import Value, parse
 from taskq_lib.report.runs import Run
 from taskq_lib.report.versions import versions
+from taskq_lib.workload import Workload
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 
@@ -35,7 +39,11 @@ def declared(notebook: Path) -> set[str]:
 
 def checked(given: Mapping[str, str]) -> dict[str, Value]:
     """Read parameters from texts, as a command line gives them; raises `BadInput` before anything runs."""
-    return parse(given, set().union(*(declared(notebook) for notebook in notebooks())))
+    chosen = parse(given, set().union(*(declared(notebook) for notebook in notebooks())))
+    # Some values are allowed alone and not together; the workload knows which.
+    fields = {field.name for field in dataclasses.fields(Workload)}
+    Workload(**{"n_tasks": 1} | {name: value for name, value in chosen.items() if name in fields})  # type: ignore[arg-type]
+    return chosen
 
 
 def prepare(chosen: Mapping[str, Value]) -> Run:
@@ -57,6 +65,9 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
         started_at=_now(),
         versions=versions(),
     )
+    # What goes wrong is raised and reported; these would print it a second time, as tracebacks.
+    for name in ("asyncio", "papermill"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     seconds: dict[str, float] = {}
     state, failure = "interrupted", "The run was interrupted; what ran until then is below."
     try:
@@ -81,30 +92,34 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
 def _execute_one(notebook: Path, run: Run, chosen: Mapping[str, Value]) -> None:
     names = declared(notebook)
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(run.folder / notebook.name),
-            parameters={name: value for name, value in chosen.items() if name in names},
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            kernel_manager_class=_kernel_manager(run.folder / "kernels.log"),
-            cwd=str(PROJECT_ROOT),
-        )
+        with tempfile.TemporaryDirectory(prefix="taskq-kernel-") as sockets:
+            papermill.execute_notebook(
+                str(notebook),
+                str(run.folder / notebook.name),
+                parameters={name: value for name, value in chosen.items() if name in names},
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                kernel_manager_class=_kernel_manager(f"{sockets}/kernel", run.folder / "kernels.log"),
+                cwd=str(PROJECT_ROOT),
+            )
     except PapermillExecutionError as error:
         where = f"{notebook.stem}, cell {error.cell_index + 1}"
         raise NotebookFailed(f"{where}: {error.ename}: {error.evalue}", _pages_hint(run)) from error
     except DeadKernelError as error:
         text = f"{notebook.stem}: its kernel died (out of memory, or killed from outside)."
         raise NotebookFailed(text, _pages_hint(run)) from error
+    except RuntimeError as error:
+        raise NotebookFailed(f"{notebook.stem}: its kernel did not start: {error}.", _pages_hint(run)) from error
 
 
-def _kernel_manager(log: Path) -> type[AsyncKernelManager]:
-    """Return a kernel manager for one run."""
+def _kernel_manager(socket: str, log: Path) -> type[AsyncKernelManager]:
+    """Return a kernel manager for one kernel, which is spoken to through files `socket`-N and logs to `log`."""
 
     class KernelManager(AsyncKernelManager):
-        # A socket file of this user, not TCP ports that every local user can reach.
+        # Files in a folder of this user, not TCP ports that every local user can reach.
         transport = "ipc"
+        ip = socket
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
             # What the kernel itself has to say (not the notebook) would mix with the command's output.

@@ -44,8 +44,8 @@ def page_of(executed: Path) -> Page:
         template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
     body, _resources = exporter.from_notebook_node(notebook)
-    # Headings of several notebooks share one page, where an id may stand once; their own links go with them.
-    body = re.sub(r'<h([1-6]) id="[^"]*"', r"<h\1", body)
+    # Several notebooks share one page, where an id may stand once; links of headings to themselves go with them.
+    body = re.sub(r'(<h[1-6]) id="[^"]*"| id="cell-id=[^"]*"', r"\1", body)
     body = re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
     # What lies outside the run's folder is not there for who gets the page.
     body = re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", body)
@@ -62,7 +62,7 @@ def write_pages(run: Run, pages: Sequence[Page], failure: str = "") -> Path:
         text = _TEMPLATES.get_template("page.html.j2").render(
             title=page.title, run_id=run.id, body=_linked(page.body, addresses)
         )
-        (run.folder / addresses[page.name]).write_text(text)
+        (run.folder / addresses[page.name]).write_text(text, encoding="utf-8")
     anchors = {page.name: f"#{page.name}" for page in pages}
     index = run.folder / "index.html"
     text = _TEMPLATES.get_template("index.html.j2").render(
@@ -73,7 +73,7 @@ def write_pages(run: Run, pages: Sequence[Page], failure: str = "") -> Path:
         bodies={page.name: _linked(page.body, anchors) for page in pages},
         failure=failure,
     )
-    index.write_text(text)
+    index.write_text(text, encoding="utf-8")
     return index
 
 
@@ -81,7 +81,7 @@ def write_list(root: str | Path) -> Path:
     """Write `runs/index.html`, the list of runs, newest first."""
     runs = [(run, run.results()) for run in listed(root) if (run.folder / "index.html").is_file()]
     path = root_folder(root) / "index.html"
-    path.write_text(_TEMPLATES.get_template("runs.html.j2").render(runs=runs))
+    path.write_text(_TEMPLATES.get_template("runs.html.j2").render(runs=runs), encoding="utf-8")
     return path
 
 

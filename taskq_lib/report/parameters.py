@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskq_lib.aws import template
+from taskq_lib.aws import stack, template
 from taskq_lib.errors import BadInput
 from taskq_lib.workload import read_mix, read_priorities
 
@@ -37,12 +37,13 @@ PARAMETERS: dict[str, Parameter] = {
     # Where
     "target": Parameter(kind=str, choices=("local", "aws")),
     "region": Parameter(kind=str),
-    "stack_name": Parameter(kind=str),
+    "stack_name": Parameter(kind=str, form=stack.check_name),
     "run_id": Parameter(kind=str),
     "runs_dir": Parameter(kind=str),
     # Deploy and tear down
     "stack_parameters": Parameter(kind=str, form=template.read_parameters),
     "allow_replacement": Parameter(kind=bool),
+    "preview_only": Parameter(kind=bool),
     "dry_run": Parameter(kind=bool),
     "delete_table": Parameter(kind=bool),
     "discard_messages": Parameter(kind=bool),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,18 +53,20 @@ class Run:
     def results(self) -> dict[str, Any]:
         """Read `results.json`; empty before the first record."""
         path = self.folder / _RESULTS
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
     def record(self, **sections: Any) -> None:
         """Add or replace sections of `results.json`, whole or not at all."""
         text = json.dumps({"run_id": self.id, **self.results(), **sections}, indent=2, allow_nan=False)
         partial = self.folder / f"{_RESULTS}.partial"
-        partial.write_text(text + "\n")
+        partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(self.folder / _RESULTS)
 
 
 def root_folder(root: str | Path = DEFAULT_ROOT) -> Path:
     """Return the folder of all runs; a relative one lies in the project, wherever the command or kernel runs."""
+    if not str(root):
+        raise BadInput("runs_dir is empty; it names the folder of the runs.")
     return PROJECT_ROOT / root
 
 
@@ -92,7 +93,9 @@ def create(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
         raise _unwritable(folder.parent, error) from error
     except OSError as error:
         raise _unwritable(folder.parent, error) from error
-    return Run(id=run_id, folder=folder)
+    run = Run(id=run_id, folder=folder)
+    run.record(created_at=datetime.now(UTC).isoformat())
+    return run
 
 
 def find(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
@@ -120,13 +123,13 @@ def open_for_submit(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
 
 
 def listed(root: str | Path = DEFAULT_ROOT) -> list[Run]:
-    """Return the runs on this disk, the newest folder first."""
+    """Return the runs on this disk, the newest first."""
     folder = root_folder(root)
     if not folder.is_dir():
         return []
-    entries = [entry for entry in os.scandir(folder) if entry.is_dir() and is_id(entry.name)]
-    entries.sort(key=lambda entry: entry.stat().st_ctime, reverse=True)
-    return [Run(id=entry.name, folder=Path(entry.path)) for entry in entries]
+    found = [Run(id=path.name, folder=path) for path in folder.iterdir() if path.is_dir() and is_id(path.name)]
+    # By what each says of itself: a folder's own time changes whenever its run is read again.
+    return sorted(found, key=lambda run: str(run.results().get("created_at", "")), reverse=True)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from IPython.display import HTML, display
 from markupsafe import escape
@@ -60,6 +61,8 @@ def record(run: Run | None, **sections: Any) -> None:
 
 
 def _text(value: Any) -> str:
+    # Masked columns hand out numpy's scalars.
+    value = value.item() if isinstance(value, np.generic) else value
     match value:
         case bool():
             text = "yes" if value else "no"

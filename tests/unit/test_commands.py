@@ -129,6 +129,8 @@ def status_does(monkeypatch: pytest.MonkeyPatch, work: Callable[[], int]) -> int
         (["report", "--run-id", "a", "-p", "run_id", "b"], "run_id is given twice, as 'a' and as 'b'", ""),
         (["report", "-p", "n_tasks"], "-p n_tasks is not a parameter", "Write -p NAME VALUE or -p NAME=VALUE"),
         (["report", "-p", "n_tasks", "1", "2"], "-p n_tasks 1 2 is not a parameter", "Write -p NAME VALUE"),
+        (["report", "--stack-name", "a b"], "Stack name 'a b' is not allowed", ""),
+        (["report", "-p", "transient_share=0.6", "-p", "permanent_share=0.6"], "permanent_share is 1.2", ""),
         (["report", "--target", "azure"], "Parameter target is 'azure'; allowed is local or aws", ""),
         (["deploy", "--target", "azure"], "Target 'azure' is not known; allowed are local, aws", ""),
         (["deploy", "-p", "BatchSize"], "-p BatchSize is not a parameter", "Write -p NAME VALUE or -p NAME=VALUE"),
@@ -400,7 +402,12 @@ def test_ctrl_c_while_a_command_is_loaded(monkeypatch: pytest.MonkeyPatch, capsy
         raise KeyboardInterrupt
 
     monkeypatch.setattr(importlib, "import_module", interrupted)
-    assert main(["status", "a"]) == 130
+    try:
+        code = main(["status", "a"])
+    except KeyboardInterrupt:
+        # It would end the tests, too.
+        pytest.fail("Ctrl-C came through with its traceback")
+    assert code == 130
     assert capsys.readouterr() == ("", "interrupted\n")
 
 

@@ -120,9 +120,14 @@ def recorded(text: str) -> Any:
     return shown(caught[0])
 
 
-def index(run: Run, found: Sequence[pages.Page], failure: str | None = None) -> str:
-    """Write the page of the whole run and read it."""
-    return pages.write_index(run, found, failure).read_text()
+def index(run: Run, found: Sequence[pages.Page], failure: str = "") -> str:
+    """Write the pages of a run and read the one of the whole."""
+    return pages.write_pages(run, found, failure).read_text()
+
+
+def sources(run: Run, found: pages.Page) -> list[str]:
+    """Write the pages of a run of one notebook and read both: the notebook's own and the whole."""
+    return [index(run, [found]), (run.folder / f"{found.name}.html").read_text()]
 
 
 def assert_harmless(source: str) -> None:
@@ -144,8 +149,7 @@ def assert_harmless(source: str) -> None:
 @pytest.mark.parametrize("text", [SCRIPT, IMAGE, HOSTILE])
 def test_what_comes_from_outside_is_shown_and_not_run(make: Callable[[str], Any], text: str, run: Run) -> None:
     """An error's text in a table, a print, a traceback or a record reaches page and index as the text it is."""
-    found = page(run, "50_failures", code(make(text)))
-    for source in (pages.write_page(found, run).read_text(), index(run, [found])):
+    for source in sources(run, page(run, "50_failures", code(make(text)))):
         assert_harmless(source)
         assert text.partition(" ")[0] in Html(source).text
         assert "<img" not in source
@@ -223,18 +227,17 @@ def test_a_page_asks_nothing_of_the_network(run: Run) -> None:
         code(table("text"), shown({"image/png": PIXEL}, **{"image/png": {"alt": "a"}}), printed("\x1b[31mred\x1b[0m")),
     ]
     found = page(run, "40_latency", *cells)
-    assert_harmless(pages.write_page(found, run).read_text())
-    assert_harmless(index(run, [found]))
-    assert_harmless(pages.write_list(run.folder.parent).read_text())
+    for source in (*sources(run, found), pages.write_list(run.folder.parent).read_text()):
+        assert_harmless(source)
 
 
 def test_links_between_notebooks_lead_to_their_pages(run: Run) -> None:
     """A link to a notebook leads to its page beside, and on the index to its section; one to outside is text."""
     text = "# {0}\n\n[next](30_status.ipynb), [this](40_latency.ipynb), [words](../docs/glossary.md)"
     found = [page(run, name, prose(text.format(name))) for name in ("30_status", "40_latency")]
-    beside = Html(pages.write_page(found[1], run).read_text()).values("href")
-    assert {"30_status.html", "40_latency.html", "index.html"} <= set(beside)
     whole = index(run, found)
+    beside = Html((run.folder / "40_latency.html").read_text()).values("href")
+    assert {"30_status.html", "40_latency.html", "index.html"} <= set(beside)
     assert {"#30_status", "#40_latency"} <= set(Html(whole).values("href"))
     assert {"30_status", "40_latency"} <= set(Html(whole).values("id"))
     assert "glossary" not in "".join(beside + Html(whole).values("href"))
@@ -244,8 +247,7 @@ def test_links_between_notebooks_lead_to_their_pages(run: Run) -> None:
 def test_every_link_leads_somewhere(run: Run) -> None:
     """Where the chain stopped, pages that were never made are not linked, and no place in a page is missing."""
     found = page(run, "30_status", prose("# Title\n\n## Heading\n\n[why](50_failures.ipynb)"))
-    beside, whole = pages.write_page(found, run).read_text(), index(run, [found])
-    for source in (beside, whole):
+    for source in sources(run, found):
         ids = {f"#{name}" for name in Html(source).values("id")}
         files = {path.name for path in run.folder.iterdir()}
         assert set(Html(source).values("href")) <= ids | files
@@ -255,7 +257,7 @@ def test_an_id_stands_once_in_a_page(run: Run) -> None:
     """Notebooks that share their headings, and cells of one number, share no id on the index."""
     cells = [prose("# Title\n\n## Parameters"), code(printed("x")), prose("## Result\n\n### Result")]
     found = [page(run, name, *cells) for name in ("30_status", "40_latency", "10_deploy")]
-    for source in (pages.write_page(found[0], run).read_text(), index(run, found)):
+    for source in (index(run, found), (run.folder / "30_status.html").read_text()):
         ids = Html(source).values("id")
         assert sorted(ids) == sorted(set(ids))
 

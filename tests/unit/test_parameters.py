@@ -42,7 +42,7 @@ def test_any_text_is_read_or_refused(name: str, text: str) -> None:
     assert check({name: value}) == {name: value}
 
 
-@pytest.mark.parametrize("name", ["run_id", "region", "stack_name", "runs_dir"])
+@pytest.mark.parametrize("name", ["run_id", "region", "runs_dir"])
 @pytest.mark.parametrize("text", ["007", "1e3", "12e4567", "1_000", "True", "none", "", " 5 ", "0x10"])
 def test_a_text_stays_a_text(name: str, text: str) -> None:
     """Where a text is meant, one that looks like a number, a truth or nothing stays as it was typed."""

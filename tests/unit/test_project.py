@@ -122,13 +122,17 @@ def test_the_engine_is_an_extra_of_its_own() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """What the library imports, pyproject.toml lists among the core dependencies, and what it lists is imported."""
+    """What the library imports, pyproject.toml lists among the core dependencies, and what it lists is imported.
+
+    The engine's own process alone imports the engine, an extra.
+    """
     used = set().union(*(foreign(path) for path in (*LIBRARY.rglob("*.py"), *WORKER.rglob("*.py"))))
     names = {"yaml": "pyyaml", "IPython": "ipython"}
     used = {canonicalize_name(names.get(name, name)) for name in used - {"taskq_lib", "taskq_worker", "botocore"}}
     declared = set(requirements(PROJECT["dependencies"]))
     # Run as programs or by pandas: the kernel, the laboratory, the parquet files.
-    assert used == declared - {"ipykernel", "jupyterlab", "pyarrow"}
+    assert used - {"ministack"} == declared - {"ipykernel", "jupyterlab", "pyarrow"}
+    assert "ministack" not in set().union(*(foreign(path) for path in LIBRARY.rglob("*.py") if path.name != "serve.py"))
 
 
 # --- what CI runs -------------------------------------------------------------------------------------------------

@@ -1,0 +1,317 @@
+"""The whole chain by its command: what it promises, how it fails, how it is interrupted, and what it leaves behind."""
+
+import html
+import json
+import re
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from taskq_lib import PROJECT_ROOT
+from taskq_lib.aws import stack as stacks
+from taskq_lib.aws.target import connect
+from taskq_lib.local.state import RECORD, members
+from taskq_lib.report import chain
+from tests.notebooks.conftest import Begin, Finish, Left, Up
+
+pytestmark = pytest.mark.notebooks
+
+NAMES = [path.stem for path in chain.notebooks()]
+N_TASKS = 120
+#: A message that no producer of the kit sends, with what must not run in a page.
+MALFORMED = '{"task_id": "stray", <script>alert("malformed")</script>'
+SHARES = ["-p", "transient_share", "0.1", "-p", "permanent_share", "0.1"]
+SLOW = ["-p", "duration_median_s", "60", "-p", "duration_sigma", "0", "-p", "transient_share", "0"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A report that ended, and where it wrote."""
+
+    state: Path  #: Its TASKQ_STATE_DIR
+    folder: Path  #: Its run's folder
+    code: int
+    out: str
+    err: str
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What a machine reads."""
+        found: dict[str, Any] = json.loads((self.folder / "results.json").read_text())
+        return found
+
+    def page(self, name: str) -> str:
+        """Return a page's source."""
+        return (self.folder / f"{name}.html").read_text()
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return a frame that the run kept."""
+        return pd.read_parquet(self.folder / f"{name}.parquet")
+
+    @property
+    def pages(self) -> set[str]:
+        """Return the names of the pages that are there."""
+        return {path.stem for path in self.folder.glob("*.html")}
+
+
+class Started:
+    """A report that was begun, under the id `r`, in a folder of its own."""
+
+    def __init__(self, begin: Begin, base: Path, *argv: str, **options: Any) -> None:
+        """Begin it; `state` is its state folder where it is not to have one of its own."""
+        self.state: Path = options.pop("state", base / "state")
+        self.folder = base / "runs" / "r"
+        argv = ("report", "--run-id", "r", "-p", "runs_dir", str(base / "runs"), *argv)
+        self.process = begin(self.state, *argv, **options)
+
+    def ended(self, finish: Finish) -> Report:
+        """Wait for its end."""
+        done = finish(self.process)
+        return Report(state=self.state, folder=self.folder, code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+@pytest.fixture(scope="module")
+def together(begin: Begin, finish: Finish, up: Up, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Report]:
+    """Two reports at the same time: one on an engine of its own, one on an endpoint that the variables name.
+
+    A malformed message waits in the queue of the second.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TASKQ_STATE_DIR", str(up.state))
+        live = stacks.describe(connect("local"))
+    live.target.client("sqs").send_message(QueueUrl=live.queue_url, MessageBody=MALFORMED)
+    n_tasks = ["-p", f"n_tasks={N_TASKS}"]
+    first = Started(
+        begin, tmp_path_factory.mktemp("first"), *n_tasks, *SHARES, "-p", "stack_parameters", "RetryBaseSeconds:0"
+    )
+    second = Started(
+        begin,
+        tmp_path_factory.mktemp("second"),
+        *("--target", "aws", *n_tasks, *SHARES),
+        AWS_ENDPOINT_URL=up.url,
+        AWS_REGION="us-east-1",
+        AWS_ACCESS_KEY_ID="test",
+        AWS_SECRET_ACCESS_KEY="test",  # noqa: S106 - the engine's, not a secret
+    )
+    return first.ended(finish), second.ended(finish)
+
+
+@pytest.fixture(scope="module")
+def complete(together: tuple[Report, Report]) -> Report:
+    """A report of 120 tasks on an engine that it started itself."""
+    return together[0]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(together: tuple[Report, Report]) -> Report:
+    """The same on another endpoint, as `--target aws`."""
+    return together[1]
+
+
+def wait_for(text: str, path: Path) -> None:
+    """Wait until a file is there and holds a text."""
+    deadline = time.monotonic() + 60
+    while not (path.is_file() and text in path.read_text()):
+        assert time.monotonic() < deadline, f"{path.name} does not say {text!r}"
+        time.sleep(0.1)
+
+
+def assert_ledger_closed(report: Report) -> None:
+    """Every task is accounted for, by the record and by the frames that it was made from."""
+    ledger, tasks = report.results["ledger"], report.frame("tasks")
+    assert ledger["submitted"] == N_TASKS == len(report.frame("manifest")) == tasks["task_id"].nunique() == len(tasks)
+    assert (ledger["open"], ledger["lost"], ledger["duplicates"]) == (0, 0, 0)
+    assert ledger["completed"] == (tasks["state"] == "completed").sum() > N_TASKS / 2
+    assert ledger["dead_lettered"] == (tasks["state"] == "dead_lettered").sum() > 0
+    assert ledger["closed"] is True
+    assert len(report.frame("attempts")) == tasks["n_attempts"].sum() > N_TASKS
+
+
+def test_a_report_ends_well(complete: Report) -> None:
+    """The command ends with 0, names each notebook and the report, and writes nothing to stderr."""
+    assert (complete.code, complete.err) == (0, "")
+    first, *told, last = complete.out.splitlines()
+    assert first == "run r"
+    assert last == f"report: {complete.folder / 'index.html'}"
+    assert [line.split()[0] for line in told] == NAMES
+
+
+def test_a_report_accounts_for_every_task(complete: Report) -> None:
+    """Of 120 tasks each is completed or dead-lettered; none is open, lost or done twice."""
+    assert_ledger_closed(complete)
+
+
+def test_the_results_hold_what_is_promised(complete: Report) -> None:
+    """A machine finds what was asked, where, what came out, and the versions that made it."""
+    results = complete.results
+    assert (results["run_id"], results["target"], results["state"]) == ("r", "local", "complete")
+    asked = {"n_tasks": N_TASKS, "transient_share": 0.1, "permanent_share": 0.1, "run_id": "r"}
+    assert asked.items() <= results["parameters"].items()
+    assert {"submitted", "completed", "dead_lettered", "open", "lost", "duplicates"} <= results["ledger"].keys()
+    assert set(results["latency"]) == {"queue_wait_s", "processing_s", "retry_delay_s", "end_to_end_s"}
+    for row in results["latency"].values():
+        assert {"n", "p50", "p90", "p99", "max"} <= row.keys()
+        assert row["n"] == N_TASKS
+        assert 0 <= row["p50"] <= row["p90"] <= row["p99"] <= row["max"]
+    assert {"offered_per_s", "attempts_per_s", "completed_per_s", "max_backlog"} <= results["throughput"].keys()
+    assert set(results["failure_rate"]) == {"tasks", "attempts", "by_type"}
+    assert {"taskq", "commit", "function_code", "template", "python", "pandas"} <= results["versions"].keys()
+    assert set(results["notebooks_s"]) == set(NAMES)
+    assert results["teardown"]["dry_run"] is True
+
+
+def test_the_figures_can_be_computed_again(complete: Report) -> None:
+    """Latency, failure rates and throughput follow from the frames beside them, by their definitions."""
+    results, tasks, attempts = complete.results, complete.frame("tasks"), complete.frame("attempts")
+    end_to_end = (tasks["finished_at"] - tasks["enqueued_at"]).dt.total_seconds()
+    wait = (tasks["first_started_at"] - tasks["enqueued_at"]).dt.total_seconds()
+    assert results["latency"]["end_to_end_s"]["p50"] == pytest.approx(end_to_end.median())
+    assert results["latency"]["end_to_end_s"]["max"] == pytest.approx(end_to_end.max())
+    assert results["latency"]["queue_wait_s"]["p90"] == pytest.approx(wait.quantile(0.9))
+    dead = tasks["state"] == "dead_lettered"
+    assert results["failure_rate"]["tasks"] == pytest.approx(dead.mean())
+    assert results["failure_rate"]["attempts"] == pytest.approx((attempts["outcome"] != "completed").mean())
+    assert results["dead_letters"] == dead.sum() == len(complete.frame("dead"))
+    rate = results["throughput"]["completed_per_s"] * results["throughput"]["window_s"]
+    assert rate == pytest.approx((~dead).sum())
+
+
+def test_the_folder_holds_every_notebook_and_frame(complete: Report) -> None:
+    """Beside the index lie each notebook as it ran, its page, and the data as parquet; nothing half-written."""
+    files = {path.name for path in complete.folder.iterdir()} - {"kernels.log"}
+    expected = {f"{name}.{kind}" for name in NAMES for kind in ("ipynb", "html")} | {"index.html", "results.json"}
+    expected |= {f"{name}.parquet" for name in ("manifest", "sends", "tasks", "attempts", "dead")}
+    assert files == expected
+
+
+def test_the_index_is_the_one_page_to_share(complete: Report) -> None:
+    """The index holds every figure with a text, asks nothing of another host, and links to nothing beside it."""
+    index = complete.page("index")
+    images = re.findall(r"<img\b[^>]*>", index)
+    code = [line for path in chain.notebooks() for line in path.read_text().splitlines()]
+    assert len(images) == sum("show.figure(" in line for line in code) == 7
+    for image in images:
+        assert re.search(r'src="data:image/png;base64,[A-Za-z0-9+/=]{1000}', image)
+        assert re.search(r'alt="[^"]{20,}"', image)
+    assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', index))
+    assert re.findall(r'src="(?!data:)|url\(|@import|<script|<link|<iframe', index) == []
+    assert set(re.findall(r'<section class="page" id="(\d\d_\w+)"', index)) == set(NAMES)
+    assert "Every task is accounted for." in index
+    assert f"{N_TASKS} submitted" in index
+
+
+def test_no_page_shows_an_error(complete: Report) -> None:
+    """Neither a traceback nor an error, nor a bar that is not at its end, is on a page; the engine logged no error."""
+    for name in complete.pages:
+        body = complete.page(name).partition("<body>")[2]
+        assert not re.search(r"Traceback|ERROR|Exception|ansi-red|output_stderr[^>]*>\s*<pre>(?!submit|final)", body)
+    bars = [complete.page(name) for name in ("20_submit", "30_status")]
+    assert all(re.findall(r"\b\d+%\|", bar) == ["100%|"] for bar in bars)
+    assert "ERROR" not in (complete.state / "engine.log").read_text()
+
+
+def test_the_list_of_runs_names_it(complete: Report) -> None:
+    """The page above lists the run with a link to its report."""
+    listed = (complete.folder.parent / "index.html").read_text()
+    assert re.findall(r'href="([^"]*)"', listed) == ["r/index.html"]
+    assert f'<td class="n">{N_TASKS}</td>' in listed
+    assert "<td>complete</td>" in listed
+
+
+def test_a_report_stops_the_engine_that_it_started(complete: Report, left: Left) -> None:
+    """After a report no engine, worker or kernel of it runs, and the engine's record is gone."""
+    assert left(complete.state) == []
+    assert not members(complete.state)
+    assert not (complete.state / RECORD).exists()
+
+
+def test_another_endpoint_serves_as_well(elsewhere: Report, up: Up, left: Left) -> None:
+    """As `aws`, with the standard variables alone, the same chain runs on any endpoint, and starts no engine."""
+    assert (elsewhere.code, elsewhere.err) == (0, "")
+    results = elsewhere.results
+    assert (results["target"], results["state"]) == ("aws", "complete")
+    assert results["deployment"]["endpoint"] == up.url
+    assert_ledger_closed(elsewhere)
+    assert not elsewhere.state.exists()
+    assert left(elsewhere.state) == []
+    assert members(up.state)
+
+
+def test_a_malformed_message_fails_alone(elsewhere: Report) -> None:
+    """A message that is no task is dead-lettered with its reason, beside the run's own, and spoils no task."""
+    dead = elsewhere.frame("dead")
+    assert len(dead) == elsewhere.results["ledger"]["dead_lettered"] + 1 == elsewhere.results["dead_letters"]
+    [stray] = dead[dead["body"] == MALFORMED].to_dict("records")
+    assert stray["reason"] == "invalid"
+    assert stray["error"].startswith("the body is not JSON: ")
+    assert stray["n_receives"] >= 1
+
+
+def test_a_malformed_message_is_explained(elsewhere: Report) -> None:
+    """The page on failures shows it as text, with its reason, and so does the index."""
+    for source in (elsewhere.page("50_failures"), elsewhere.page("index")):
+        [row] = [row for row in re.findall(r"<tr>.*?</tr>", source) if "alert(" in row]
+        assert MALFORMED in html.unescape(row)
+        assert "<td>invalid</td>" in row
+        assert "the body is not JSON" in row
+        assert "<script" not in source
+        assert re.search(r"<tr><td>invalid</td><td[^>]*>0</td><td[^>]*>1</td></tr>", source)
+
+
+def test_a_failing_notebook_stops_the_chain(begin: Begin, finish: Finish, up: Up, left: Left, tmp_path: Path) -> None:
+    """Tasks that are still open fail the run: exit code 1, where and why, what is known, and the pages of what ran."""
+    options = ["--stack-name", "slow", "-p", "n_tasks", "5", "-p", "timeout_s", "0", "-p", "permanent_share", "0"]
+    report = Started(begin, tmp_path, *options, *SLOW, state=up.state).ended(finish)
+    assert report.code == 1
+    first, *_ = report.err.splitlines()
+    assert re.match(r"error: 30_status, cell \d+: LedgerOpen: The ledger is open: of 5 tasks 5 are still open", first)
+    assert "Traceback" not in report.err
+    assert re.search(r"  30_status +failed", report.out)
+    assert report.pages == {"10_deploy", "20_submit", "30_status", "index"}
+    results = report.results
+    assert results["state"] == "failed"
+    assert {"submitted": 5, "open": 5, "lost": 0, "closed": False}.items() <= results["ledger"].items()
+    assert "latency" not in results
+    index = html.unescape(report.page("index"))
+    assert "The run stopped." in index
+    assert first.removeprefix("error: ") in index
+    assert "LedgerOpen" in report.page("30_status")
+    listed = (report.folder.parent / "index.html").read_text()
+    assert "<td>failed</td>" in listed
+    # An engine that was up before stays up; of the report itself nothing does.
+    assert set(left(up.state)) == members(up.state) != set()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_an_interrupted_report_leaves_nothing_running(  # noqa: PLR0917 - fixtures
+    number: signal.Signals, code: int, said: str, begin: Begin, finish: Finish, left: Left, tmp_path: Path
+) -> None:
+    """Interrupted in the middle, a report takes engine, workers and kernel along, and keeps the pages of what ran."""
+    checkout = set(PROJECT_ROOT.iterdir())
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = Started(begin, tmp_path, "-p", "n_tasks", "20", *SLOW)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    wait_for("following run r", started.folder / "30_status.ipynb")
+    during = set(PROJECT_ROOT.iterdir())
+    started.process.send_signal(number)
+    report = started.ended(finish)
+    assert report.code == code
+    assert report.err == said
+    assert left(report.state) == []
+    assert not (report.state / RECORD).exists()
+    assert during == set(PROJECT_ROOT.iterdir()) == checkout
+    assert {"10_deploy", "20_submit", "30_status", "index"} <= report.pages
+    assert len(report.frame("sends")) == 20
+    assert report.results["state"] == "interrupted"
+    assert "The run was interrupted" in report.page("index")
