@@ -313,12 +313,21 @@ def test_an_engine_that_hangs_is_reported_and_can_be_ended(folder: Path, monkeyp
     assert_nothing_is_left(folder, [process])
 
 
-def test_what_is_remembered_is_what_would_be_worked_out_anew() -> None:
-    """The one function of the engine that is remembered is pure, and its name is still there in the pinned version."""
-    from ministack.services import _dynamodb_keywords as partiql  # noqa: PLC0415 - the extra, not loaded by other tests
+def test_the_engine_is_spared_only_what_changes_nothing() -> None:
+    """Splitting a statement is pure, completing a message twice is once, and the pinned version has both functions."""
+    from ministack.services import _dynamodb_keywords as partiql, sqs  # noqa: PLC0415, I001 - the extra
+
+    from taskq_lib.local import serve  # noqa: PLC0415 - imports the extra
 
     statement = 'UPDATE "t" SET "status" = ? REMOVE "leaseUntil" WHERE "taskId" = ? AND "attempts" < 3'
-    first = partiql._tokenize(statement)
-    kept = list(first)
+    tokens = partiql._tokenize(statement)
+    kept = list(tokens)
     partiql.parse_statement(statement, [{"S": "a"}, {"S": "b"}])
-    assert first == kept == partiql._tokenize(statement)
+    assert tokens == kept == partiql._tokenize(statement)
+
+    message = {"id": "m", "body": "text"}
+    sqs._ensure_msg_fields(message)
+    whole = dict(message)
+    sqs._ensure_msg_fields(message)
+    assert message == whole
+    assert list(message)[-1] == serve.LAST_FIELD
