@@ -20,6 +20,7 @@ pytestmark = pytest.mark.integration
 TYPES = [
     "AWS::DynamoDB::Table", "AWS::IAM::Role", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function",
     "AWS::Logs::LogGroup", "AWS::SQS::Queue", "AWS::SQS::Queue", "AWS::SQS::QueuePolicy",
+    "AWS::SQS::QueuePolicy",
 ]  # fmt: skip
 #: A resource that the engine accepts in a template and refuses to make.
 BROKEN = """

@@ -169,10 +169,12 @@ def test_everything_is_encrypted_and_tls_only() -> None:
     assert properties("Queue")["SqsManagedSseEnabled"] is True
     assert properties("DeadLetterQueue")["SqsManagedSseEnabled"] is True
     assert properties("Table")["SSESpecification"] == {"SSEEnabled": True}
-    [statement] = properties("QueuePolicy")["PolicyDocument"]["Statement"]
-    assert statement["Effect"] == "Deny"
-    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert properties("QueuePolicy")["Queues"] == ["Queue", "DeadLetterQueue"]
+    for queue in ("Queue", "DeadLetterQueue"):
+        policy = properties(f"{queue}Policy")
+        [statement] = policy["PolicyDocument"]["Statement"]
+        assert policy["Queues"] == [queue]
+        assert (statement["Effect"], statement["Resource"]) == ("Deny", f"{queue}.Arn")
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
 def test_what_holds_tasks_has_a_policy_for_its_end() -> None:
