@@ -52,7 +52,11 @@ class StackNotFound(TaskqError):
     hint = "Deploy it with notebooks/10_deploy.ipynb or `taskq deploy`, or name another with --stack-name."
 
 
-class StackFailed(TaskqError):
+class NotDone(TaskqError):
+    """A check at the end of an action or a wait did not hold."""
+
+
+class StackFailed(NotDone):
     """CloudFormation refused or rolled back a change."""
 
     hint = "The events above name the resource and the reason; correct the parameter and deploy again."
@@ -68,10 +72,6 @@ class RunNotFound(TaskqError):
     """No run of this id is on this disk."""
 
     hint = "`runs/index.html` lists the runs; submit one with notebooks/20_submit.ipynb."
-
-
-class NotDone(TaskqError):
-    """A check at the end of an action or a wait did not hold."""
 
 
 class LedgerOpen(NotDone):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, get_origin, get_type_hints
 
-#: SQS takes at most 1 MiB a message and a batch (AWS_FACTS: SQS SendMessage, 2025-08).
+#: SQS takes at most 1 MiB a message and a batch (SQS API reference, SendMessage; since 2025-08).
 MAX_BODY_BYTES = 1_048_576
 PRIORITY_MIN, PRIORITY_MAX, PRIORITY_DEFAULT = 0, 9, 5
 #: The index on the status table is spread over this many keys; one key would cap it at 1,000 writes a second.

@@ -63,7 +63,7 @@ class DeadLetter:
 
     @property
     def attributes(self) -> dict[str, dict[str, str]]:
-        """The message attributes; at most 10 are allowed (AWS_FACTS: SQS)."""
+        """The message attributes; at most 10 are allowed (SQS guide, message quotas)."""
         texts = {
             "reason": self.reason,
             "errorType": self.error_type,
@@ -75,6 +75,11 @@ class DeadLetter:
         }
         attributes = {name: {"DataType": "String", "StringValue": str(text)} for name, text in texts.items() if text}
         return attributes | {"attempts": {"DataType": "Number", "StringValue": str(self.attempts)}}
+
+    @property
+    def fitting_attributes(self) -> dict[str, dict[str, str]]:
+        """The attributes, or none where body and attributes are over 1 MiB together: the status item has the reason."""
+        return self.attributes if self.size <= MAX_BODY_BYTES else {}
 
     @property
     def size(self) -> int:
@@ -90,7 +95,7 @@ def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]
     arrived: set[str] = set()
     for batch in _batches(letters):
         entries = [
-            {"Id": str(i), "MessageBody": letter.record.body, "MessageAttributes": letter.attributes}
+            {"Id": str(i), "MessageBody": letter.record.body, "MessageAttributes": letter.fitting_attributes}
             for i, letter in enumerate(batch)
         ]
         try:
@@ -108,7 +113,7 @@ def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]
 def _batches(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
     """Pack by count and by bytes: a whole batch is at most 1 MiB as well.
 
-    A letter that is too long with its attributes goes alone; SQS refuses it, and the redrive policy takes it later.
+    A letter that is too long with its attributes goes alone, and without them.
     """
     batch: list[DeadLetter] = []
     size = 0

@@ -1,7 +1,7 @@
 r"""The status store: who may work on a task, and what became of it.
 
 Every change of state is a conditional write, and a whole batch is one request: PartiQL statements in
-`BatchExecuteStatement`, each with its own answer (AWS_FACTS: at most 25 statements, not atomic).
+`BatchExecuteStatement`, each with its own answer (its API reference: at most 25, not atomic).
 
     no item --INSERT--> PROCESSING --record--> COMPLETED                    (final)
                           |    ^      \------> FAILED, dead-lettered        (final)
@@ -211,24 +211,29 @@ class StatusStore:
         refused = _code(answer)
         if refused not in {None, "ConditionalCheckFailed"}:
             return Claim(delivery=delivery, verdict=Verdict.UNAVAILABLE)
-        item = from_attributes(answer["Error"]["Item"] if refused else answer["Item"])
-        lease_until = item.get("leaseUntil", 0.0)
-        if not refused or (item["status"] == Status.PROCESSING and item.get("claimedBy") == self.request_id):
+        found = answer["Error"].get("Item") if refused else answer.get("Item")
+        if found is None:
+            # The item went between two requests, or the endpoint does not hand it over: nothing is known of the task.
+            return Claim(delivery=delivery, verdict=Verdict.UNAVAILABLE)
+        item = from_attributes(found)
+        # An item that somebody else wrote may lack what the function's own always have.
+        status, attempt, lease_until = item.get("status"), int(item.get("attempts", 0)), item.get("leaseUntil", 0.0)
+        if not refused or (status == Status.PROCESSING and item.get("claimedBy") == self.request_id):
             # Refused and yet ours: the claim's answer was lost, and the SDK asked again.
             verdict = Verdict.CLAIMED
-        elif item["status"] == Status.COMPLETED or item.get("deadLettered"):
+        elif status == Status.COMPLETED or item.get("deadLettered"):
             verdict = Verdict.FINISHED
         elif lease_until > now:
             verdict = Verdict.LEASED
         else:
-            verdict = Verdict.SUSPECT if item["attempts"] < self.max_attempts else Verdict.EXHAUSTED
+            verdict = Verdict.SUSPECT if attempt < self.max_attempts else Verdict.EXHAUSTED
         return Claim(
             delivery=delivery,
             verdict=verdict,
-            attempt=int(item["attempts"]),
+            attempt=attempt,
             lease_until=lease_until,
             history=item.get("attemptLog", []),
-            n_duplicates=int(item["duplicates"]),
+            n_duplicates=int(item.get("duplicates", 0)),
         )
 
     def _execute(self, statements: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -57,7 +57,8 @@ def close(manifest: pd.DataFrame | None, tasks: pd.DataFrame, dead: pd.DataFrame
 
     A task without a status is *pending*, hence open, while the queue may still hold it. If its message is in `dead`,
     the queue gave it up before it left a status: dead-lettered, for the reason written there or else "receive_limit".
-    If it is in neither queue, it is lost. A status that is there is believed: what is processing or retrying is open.
+    If it is in neither queue, it is lost. A status that is there is believed: what is processing or retrying is open,
+    unless the queue is empty and its message is in `dead`: then SQS moved it, and no attempt can follow.
 
     Raises `BadInput` for a missing column, a task on two rows, or a state that is not in `STATES`.
     """
@@ -145,7 +146,8 @@ def _settle(book: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool) -> 
     without_status = state == "pending"
     # `isin` says the same, but of a million texts in a million it takes 16 s; an index takes 0.4 s.
     in_dead = written.index.get_indexer(book.index) >= 0
-    given_up = without_status & in_dead
+    # With an empty queue nothing can bring an open task back; its dead letter is where it ended, whatever its status.
+    given_up = in_dead & (state.isin(_OPEN_STATES) if queue_is_empty else without_status)
     reason = book["reason"].fillna(written.reindex(book.index))
     reason = reason.mask(given_up & reason.isna(), "receive_limit")
     state = state.mask(given_up, "dead_lettered")

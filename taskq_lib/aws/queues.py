@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,9 @@ from taskq_worker.contract import InvalidMessage, parse_body
 
 _COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
 #: How long an inventory hides a dead letter at most, should it be killed before it shows them again.
-PEEK_S = 120
+PEEK_S = 600
+#: A dead letter's body is shown up to here, with a mark that says how long it is.
+MAX_BODY_CHARS = 2_000
 
 #: dead: column -> dtype; the message attributes are those that the function attaches.
 DEAD_COLUMNS = {
@@ -83,29 +86,33 @@ def refuse_messages(found: Counts, *, allowed: bool) -> None:
 def dead_letters(stack: Stack, limit: int = 10_000) -> pd.DataFrame:
     """Take the inventory of the dead-letter queue: at most `limit` messages, none removed, all shown again at the end.
 
+    It takes at most half of `PEEK_S` seconds; `counts` says how many messages there are in all.
     Returns one row a message with the columns of `DEAD_COLUMNS`; `reason` is `receive_limit` where the function
     attached none, which means that SQS itself moved the message: it never failed in the handler.
     """
     sqs, url = stack.target.client("sqs"), stack.dead_letter_queue_url
-    messages: dict[str, dict[str, Any]] = {}
-    n_empty = 0
+    rows: dict[str, dict[str, Any]] = {}
+    handles: dict[str, str] = {}
+    n_empty, end = 0, time.monotonic() + PEEK_S / 2
     try:
-        # SQS answers from a sample of its hosts: one empty answer does not mean an empty queue.
-        while len(messages) < limit and n_empty < 2:
+        # SQS answers from a sample of its hosts: one empty answer does not mean an empty queue. What was hidden first
+        # must not show again before the end, or the walk would not end.
+        while len(rows) < limit and n_empty < 2 and time.monotonic() < end:
             answer = sqs.receive_message(
                 QueueUrl=url,
-                MaxNumberOfMessages=min(10, limit - len(messages)),
+                MaxNumberOfMessages=min(10, limit - len(rows)),
                 VisibilityTimeout=PEEK_S,
                 WaitTimeSeconds=1,
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             ).get("Messages", [])
-            n_empty = 0 if answer else n_empty + 1
-            messages |= {message["MessageId"]: message for message in answer}
+            fresh = [message for message in answer if message["MessageId"] not in rows]
+            n_empty = 0 if fresh else n_empty + 1
+            handles |= {message["MessageId"]: message["ReceiptHandle"] for message in answer}
+            rows |= {message["MessageId"]: _row(message) for message in fresh}
     finally:
-        _show_again(sqs, url, list(messages.values()))
-    rows = [_row(message) for message in messages.values()]
-    frame = pd.DataFrame({name: [row.get(name) for row in rows] for name in DEAD_COLUMNS})
+        _show_again(sqs, url, list(handles.values()))
+    frame = pd.DataFrame({name: [row[name] for row in rows.values()] for name in DEAD_COLUMNS})
     for name, dtype in DEAD_COLUMNS.items():
         if dtype == TIME:
             frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601", errors="coerce")
@@ -120,14 +127,18 @@ def _count(stack: Stack, url: str) -> tuple[int, int, int]:
     return visible, in_flight, delayed
 
 
-def _show_again(sqs: Any, url: str, messages: Sequence[dict[str, Any]]) -> None:
-    for start in range(0, len(messages), 10):
+def _show_again(sqs: Any, url: str, handles: Sequence[str]) -> None:
+    for start in range(0, len(handles), 10):
         entries = [
-            {"Id": str(i), "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 0}
-            for i, message in enumerate(messages[start : start + 10])
+            {"Id": str(i), "ReceiptHandle": handle, "VisibilityTimeout": 0}
+            for i, handle in enumerate(handles[start : start + 10])
         ]
         # An entry that fails (its time was up) is visible already.
         sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+
+
+def _beginning(body: str) -> str:
+    return body if len(body) <= MAX_BODY_CHARS else f"{body[:MAX_BODY_CHARS]}... [cut, {len(body):,} characters]"
 
 
 def _attached(message: dict[str, Any]) -> dict[str, str]:
@@ -156,5 +167,6 @@ def _row(message: dict[str, Any]) -> dict[str, Any]:
         "last_at": attached.get("lastAt"),
         "sent_at": sent_at,
         "n_receives": int(system["ApproximateReceiveCount"]),
-        "body": message["Body"],
+        # Ten thousand bodies of 1 MiB would not fit; a reader wants the beginning.
+        "body": _beginning(message["Body"]),
     }

@@ -20,6 +20,8 @@ DEFAULT_NAME = "taskq"
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
 _CAPABILITIES = ["CAPABILITY_IAM"]
 DEADLINE_S = 900.0
+#: SQS may answer for a deleted queue for up to a minute (SQS API reference, DeleteQueue).
+QUEUE_GONE_S = 90.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,11 +190,11 @@ def delete(stack: Stack, *, delete_table: bool = False, progress: Callable[[str]
     status = _settled(target, stack.name, progress)
     if status != "DELETE_COMPLETE":
         raise StackFailed(f"Stack {stack.name!r} ended as {status}. {_reasons(target, stack.name, since)}")
-    package.remove(target, stack.name)
     if delete_table:
         dynamodb = target.client("dynamodb")
         dynamodb.delete_table(TableName=stack.table)
         dynamodb.get_waiter("table_not_exists").wait(TableName=stack.table, WaiterConfig={"Delay": 2})
+    package.remove(target, stack.name)
     verify_gone(stack)
 
 
@@ -200,8 +202,12 @@ def verify_gone(stack: Stack) -> None:
     """Raise `NotDone` where the stack or its queue is still there."""
     if _find(stack.target, stack.name) is not None:
         raise NotDone(f"Stack {stack.name!r} is still there.")
-    if _queue_exists(stack):
-        raise NotDone(f"Queue {stack.queue_url} is still there after the stack was deleted.")
+    end = time.monotonic() + QUEUE_GONE_S
+    for there in _polled(lambda: _queue_exists(stack)):
+        if not there:
+            return
+        if time.monotonic() > end:
+            raise NotDone(f"Queue {stack.queue_url} is still there after the stack was deleted.")
 
 
 def _find(target: Target, name: str) -> dict[str, Any] | None:

@@ -43,7 +43,10 @@ class Waited:
 
 
 def get(stack: Stack, task_ids: Sequence[str]) -> Statuses:
-    """Read the items of these tasks by id (`BatchGetItem`, eventually consistent); ids without an item have no row."""
+    """Read the items of these tasks by id (`BatchGetItem`); ids without an item have no row.
+
+    Strongly consistent: what one read saw as final, the next one must not see as open.
+    """
     items = read_items(_fetch(stack, task_ids))
     return Statuses(tasks_frame(items), attempts_frame(items))
 
@@ -125,7 +128,13 @@ def _fetch(stack: Stack, task_ids: Sequence[str], **projection: Any) -> Iterator
 def _batch_get(stack: Stack, task_ids: Sequence[str], projection: dict[str, Any]) -> list[dict[str, Any]]:
     """Read up to 100 items; keys that DynamoDB left unprocessed are asked for again, ever more slowly."""
     dynamodb = stack.target.client("dynamodb")
-    request = {stack.table: {"Keys": [{"taskId": {"S": task_id}} for task_id in task_ids], **projection}}
+    request = {
+        stack.table: {
+            "Keys": [{"taskId": {"S": task_id}} for task_id in task_ids],
+            "ConsistentRead": True,
+            **projection,
+        }
+    }
     items: list[dict[str, Any]] = []
     for n_try in range(N_TRIES):
         answer = dynamodb.batch_get_item(RequestItems=request)

@@ -11,7 +11,7 @@ from taskq_lib import PROJECT_ROOT
 from taskq_lib.errors import BadInput
 
 TEMPLATE = PROJECT_ROOT / "cloudformation.yaml"
-#: AWS advises this many function timeouts as the visibility timeout (AWS_FACTS: Lambda event source mapping).
+#: AWS advises this many function timeouts as the visibility timeout (Lambda guide, SQS event source mappings).
 ADVISED_TIMEOUTS = 6
 _CODE_LINE = "Code: lambda/"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import logging
 import tempfile
@@ -37,6 +38,12 @@ def declared(notebook: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(notebook)))
 
 
+def _defaults() -> dict[str, Value]:
+    """Return every parameter of the chain with its notebook's own value."""
+    found = [papermill.inspect_notebook(str(notebook)) for notebook in notebooks()]
+    return {name: ast.literal_eval(entry["default"]) for entries in found for name, entry in entries.items()}
+
+
 def checked(given: Mapping[str, str]) -> dict[str, Value]:
     """Read parameters from texts, as a command line gives them; raises `BadInput` before anything runs."""
     chosen = parse(given, set().union(*(declared(notebook) for notebook in notebooks())))
@@ -61,7 +68,7 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
     run.record(
         state="running",
         target=chosen.get("target", "local"),
-        parameters=dict(chosen),
+        parameters=_defaults() | dict(chosen),
         started_at=_now(),
         versions=versions(),
     )

@@ -303,3 +303,26 @@ def test_a_request_that_fails_raises_nothing(worker: Workers, capsys: pytest.Cap
     claims = take(worker(client=Refusing()), "a", "b")
     assert [one.verdict for one in claims] == [Verdict.UNAVAILABLE] * 2
     assert '"event": "taskq.store_failed"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"Error": {"Code": "ConditionalCheckFailed"}},
+        {"TableName": "t"},
+        {"Error": {"Code": "ConditionalCheckFailed", "Item": {"taskId": {"S": "a"}}}},
+    ],
+    ids=["gone", "no item", "foreign item"],
+)
+def test_an_answer_that_says_too_little_harms_no_neighbour(worker: Workers, answer: dict[str, Any]) -> None:
+    """An item that is gone, not handed over or somebody else's raises nothing; the batch's other claims stand."""
+
+    class Terse(Flaky):
+        def batch_execute_statement(self, Statements: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
+            if Statements[0]["Statement"].startswith("INSERT"):
+                return {"Responses": [{"Error": {"Code": "DuplicateItem"}}, {"TableName": "t"}]}
+            return {"Responses": [answer]}
+
+    first, second = worker(client=Terse()).claim(deliveries(task("a"), task("b")), time.time() + 60)
+    assert first.verdict in {Verdict.UNAVAILABLE, Verdict.SUSPECT}
+    assert second.verdict is Verdict.CLAIMED

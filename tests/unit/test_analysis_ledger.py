@@ -24,7 +24,7 @@ def account(states: dict[str, str | None], dead: list[str], *, queue_is_empty: b
 
 def fate(state: str | None, *, in_dead: bool, queue_is_empty: bool) -> str:
     """Decide one task at a time, as the definition reads."""
-    if state not in (None, "pending"):
+    if state not in (None, "pending") and not (queue_is_empty and in_dead and state in STATES[:3]):
         return str(state)
     if in_dead:
         return "dead_lettered"
@@ -68,10 +68,16 @@ def test_a_task_in_neither_queue_is_lost() -> None:
     assert not result.closed
 
 
-def test_an_open_status_stays_open_with_its_message_in_the_dead_letter_queue() -> None:
-    """A status that says processing or retrying is believed, even with a message in the dead-letter queue."""
-    result = account({"a": "processing", "b": "retrying"}, ["a", "b"])
+def test_an_open_status_is_believed_while_the_queue_holds_messages() -> None:
+    """A task that is processing or retrying may still go on, even with a message in the dead-letter queue."""
+    result = account({"a": "processing", "b": "retrying"}, ["a", "b"], queue_is_empty=False)
     assert (result.open, result.dead_lettered, result.lost) == (2, 0, 0)
+
+
+def test_an_open_status_ends_where_the_queue_is_empty() -> None:
+    """What SQS moved by its redrive policy is dead-lettered by the receive limit: nothing can bring it back."""
+    result = account({"a": "processing", "b": "retrying", "c": "processing"}, ["a", "b"])
+    assert (result.open, result.dead_lettered, result.by_reason) == (1, 2, {"receive_limit": 2})
 
 
 def test_a_completed_task_stays_completed_with_a_message_in_the_dead_letter_queue() -> None:

@@ -182,3 +182,11 @@ def test_an_entry_that_fails_has_not_arrived(capsys: pytest.CaptureFixture[str])
     sqs = Sqs(["0", "2"])
     assert send(sqs, URL, [letter(f"m-{i}") for i in range(3)]) == {"m-0", "m-2"}
     assert [line["code"] for line in lines(capsys.readouterr().out, "taskq.dead_letter_failed")] == ["InternalError"]
+
+
+def test_a_letter_over_the_limit_goes_without_its_attributes() -> None:
+    """Where body and attributes are over 1 MiB together the body goes alone: it must leave the queue it fails in."""
+    large, small = letter("large", body="x" * (MAX_BODY_BYTES - 10)), letter("small")
+    assert large.size > MAX_BODY_BYTES
+    assert large.fitting_attributes == {}
+    assert small.fitting_attributes == small.attributes

@@ -7,14 +7,17 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 from moto import mock_aws
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws import package
 from taskq_lib.aws.target import Target
+from taskq_lib.errors import AwsAccess
 
 BUCKET = "taskq-code-123456789012-eu-central-1"
 
@@ -113,6 +116,30 @@ def test_a_stack_takes_its_own_code_along(target: Target) -> None:
 
 def test_another_region_has_another_bucket(target: Target) -> None:
     """The bucket's name holds account and region, since the code must be where its stack is."""
-    assert package.bucket_name(target) == BUCKET
+    assert package.upload(target, "one", b"code")[0] == BUCKET
     other = Target(name="aws", session=boto3.Session(region_name="us-east-1"), region="us-east-1")
     assert package.upload(other, "one", b"code")[0] == "taskq-code-123456789012-us-east-1"
+
+
+def test_every_request_for_code_names_the_owner(target: Target) -> None:
+    """A bucket whose name somebody else took first is refused by S3, so that their code cannot pass as ours."""
+    named: list[str] = []
+
+    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+        # Creating and listing buckets speak of the caller's own account.
+        if model.name not in {"CreateBucket", "ListBuckets"}:
+            named.append(params["headers"].get("x-amz-expected-bucket-owner", model.name))
+
+    target.client("s3").meta.events.register("before-call.s3", note)
+    package.upload(target, "one", b"code")
+    package.remove(target, "one")
+    assert named
+    assert set(named) == {"123456789012"}
+
+
+def test_a_bucket_of_somebody_else_is_named(target: Target) -> None:
+    """A bucket that S3 denies is said to be another account's, and nothing is uploaded."""
+    with Stubber(target.client("s3")) as stubber:
+        stubber.add_client_error("head_bucket", "403", http_status_code=403)
+        with pytest.raises(AwsAccess, match="belongs to another account"):
+            package.upload(target, "one", b"code")
