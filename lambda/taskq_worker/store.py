@@ -42,7 +42,7 @@ BUDGET_IS_LEFT = '"attempts" < ?'
 CLAIM_IS_OURS = '"claimedBy" = ?'
 
 _PASSING = {"ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded", "InternalServerError",
-            "TransactionConflict", "ItemCollectionSizeLimitExceeded"}  # fmt: skip
+            "TransactionConflict"}  # fmt: skip
 
 
 class Verdict(StrEnum):
