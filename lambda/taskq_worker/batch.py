@@ -1,13 +1,15 @@
-"""The batch loop: parse, claim, run, dead-letter, record, and say which records come again.
+"""The batch loop: parse, hold back, claim, run, dead-letter, record, and say which records come again.
 
 Every record either ends here or is named in `batchItemFailures`; nothing is raised for the whole batch.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +19,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from taskq_worker import dead_letters
-from taskq_worker.contract import Outcome, Reason
+from taskq_worker.breaker import Breakers, Memory
+from taskq_worker.contract import Outcome, Reason, Task, task_type
 from taskq_worker.dead_letters import DeadLetter
 from taskq_worker.execute import run_claims
 from taskq_worker.log import log
@@ -38,9 +41,13 @@ _CONFIG = Config(
     read_timeout=10,
     parameter_validation=False,
 )
-# The only state that survives an invocation: clients (their connections stay warm), and whether this is the first.
+# What lets a task's code start.
+_STARTS = {Verdict.CLAIMED, Verdict.SUSPECT}
+# The only state that survives an invocation: clients (their connections stay warm), whether this is the first, and
+# what was last seen of the circuit breakers.
 _clients: dict[str, Any] = {}
 _invocations: list[str] = []
+_memory = Memory()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +64,25 @@ class Batch:
 
     settings: Settings
     store: StatusStore
+    breakers: Breakers
     deadline: float  #: Unix seconds: when running tasks must have ended
     lease_until: float  #: Unix seconds: when the function is killed at the latest
     returned: list[Returned] = field(default_factory=list)
+    n_twins: Counter[str] = field(default_factory=Counter)  #: Task id -> further deliveries, not counted yet
 
 
 def handle_batch(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Process the event's records; returns the partial batch response that names the ones to deliver again."""
     batch = _begin(context)
     deliveries, twins, invalid = parse_records(event)
-    claims = batch.store.claim(deliveries, batch.lease_until)
-    _settle(batch, _work(batch, claims), twins)
+    batch.n_twins = Counter(twin.task.task_id for twin in twins)
+    claims = _claim(batch, deliveries)
+    results = _settle(batch, _work(batch, claims))
     for suspect in [claim for claim in claims if claim.verdict is Verdict.SUSPECT]:
-        _work_alone(batch, suspect, twins)
-    duplicates = [claim.delivery for claim in claims if claim.verdict is Verdict.FINISHED]
-    _close(batch, invalid, duplicates)
+        results += _work_alone(batch, suspect)
+    batch.breakers.count(results)
+    batch.breakers.conclude(results)
+    _close(batch, invalid, [claim.delivery for claim in claims if claim.verdict is Verdict.FINISHED])
     _delay(batch.settings, batch.returned)
     return {"batchItemFailures": [{"itemIdentifier": one.record.message_id} for one in batch.returned]}
 
@@ -98,7 +109,38 @@ def _begin(context: Any) -> Batch:
         ttl_days=settings.ttl_days,
         log_entry=log_entry,
     )
-    return Batch(settings=settings, store=store, deadline=ends_at - MARGIN_S, lease_until=round(ends_at, 3))
+    lease_until = round(ends_at, 3)
+    breakers = Breakers(
+        sql=store.sql,
+        settings=settings.breaker,
+        request_id=context.aws_request_id,
+        lease_until=lease_until,
+        memory=_memory,
+    )
+    return Batch(
+        settings=settings, store=store, breakers=breakers, deadline=ends_at - MARGIN_S, lease_until=lease_until
+    )
+
+
+def _claim(batch: Batch, deliveries: Sequence[Delivery]) -> list[Claim]:
+    """Claim what may run; what an open breaker holds back is returned, unclaimed or given back."""
+    breakers = batch.breakers
+    admitted, held = breakers.admit(deliveries)
+    reports = breakers.reports(one.task.type for one in admitted)
+    claims = batch.store.claim(admitted, batch.lease_until, reports, breakers.hear)
+    # A breaker that turned out to be open by the answer to the same request.
+    late = [
+        i for i, claim in enumerate(claims) if claim.verdict in _STARTS and breakers.holds(claim.delivery.task.type)
+    ]
+    batch.store.release([claims[i] for i in late if claims[i].verdict is Verdict.CLAIMED])
+    held += [claims[i].delivery for i in late]
+    for kind, n in Counter(one.task.type for one in held).items():
+        log("taskq.held_back", level="WARNING", taskType=kind, nTasks=n)
+    for one in held:
+        wait_s = breakers.wait_s(one.task.type) + random.uniform(0, batch.settings.breaker.cooldown_s)  # noqa: S311
+        backoff_s = _backoff(batch.settings, one.task, one.record.receive_count)
+        batch.returned.append(Returned(record=one.record, delay_s=wait_s + backoff_s))
+    return [claim for i, claim in enumerate(claims) if i not in late]
 
 
 def _work(batch: Batch, claims: Sequence[Claim]) -> list[Result]:
@@ -115,60 +157,63 @@ def _work(batch: Batch, claims: Sequence[Claim]) -> list[Result]:
             wait_s = claim.lease_until - time.time() + 1
             batch.returned.append(Returned(record=claim.delivery.record, delay_s=wait_s))
             log("taskq.leased", taskId=claim.delivery.task.task_id, leaseUntil=claim.lease_until)
-        elif claim.verdict is Verdict.UNAVAILABLE:
+        elif claim.verdict in {Verdict.UNAVAILABLE, Verdict.DEAD}:
             batch.returned.append(Returned(record=claim.delivery.record))
     return results
 
 
-def _work_alone(batch: Batch, suspect: Claim, twins: Sequence[Delivery]) -> None:
+def _work_alone(batch: Batch, suspect: Claim) -> list[Result]:
     """Run what may have killed its process before: last and alone, when all others are recorded."""
     if time.time() >= batch.deadline:
         batch.returned.append(Returned(record=suspect.delivery.record, delay_s=0))
-        return
+        return []
     log("taskq.suspect", level="WARNING", taskId=suspect.delivery.task.task_id, attempt=suspect.attempt)
-    _settle(batch, _work(batch, [batch.store.claim_suspect(suspect, batch.lease_until)]), twins)
+    return _settle(batch, _work(batch, [batch.store.claim_suspect(suspect, batch.lease_until)]))
 
 
 def _exhausted(claim: Claim) -> Result:
-    """Fail a task whose attempts are all used up while the last one never said how it ended."""
-    last = claim.history[-1] if claim.history else {}
+    """Fail a task whose attempts are all used up and which is not final yet.
+
+    Either its last attempt vanished, or that one failed and its dead letter could not be sent then.
+    """
+    last = claim.history[-1] if claim.n_logged >= claim.attempt else {}
     now = time.time()
     return Result(
-        claim=replace(claim, history=claim.history[:-1]) if len(claim.history) == claim.attempt else claim,
-        outcome=Outcome.FAILED if len(claim.history) == claim.attempt else Outcome.LOST,
+        claim=claim,
+        outcome=Outcome.FAILED if last else Outcome.LOST,
         started_at=last.get("started", now),
-        finished_at=now,
+        finished_at=last.get("finished", now),
         error_type=last.get("errorType", "WorkerLost"),
         error=last.get("error", "the worker vanished: its lease ran out and nothing was recorded"),
         reason=Reason.MAX_ATTEMPTS,
+        is_logged=bool(last),
     )
 
 
-def _settle(batch: Batch, results: Sequence[Result], twins: Sequence[Delivery]) -> None:
+def _settle(batch: Batch, results: Sequence[Result]) -> list[Result]:
     """Dead-letter the final failures, record all outcomes, and give back what is to be tried again.
 
     The dead letter goes first: were it recorded before and then not sent, the task would be final and in no queue.
     """
     final = [result for result in results if result.reason]
     buried = _bury(batch, [DeadLetter.of_result(result) for result in final])
-    n_twins: dict[str, int] = {}
-    for twin in twins:
-        n_twins[twin.task.task_id] = n_twins.get(twin.task.task_id, 0) + 1
     results = [
         replace(
             result,
             reason=result.reason if result.claim.delivery.record.message_id in buried else None,
-            n_duplicates=n_twins.get(result.claim.delivery.task.task_id, 0),
+            n_duplicates=batch.n_twins.pop(result.claim.delivery.task.task_id, 0),
         )
         for result in results
     ]
     for result, recorded in zip(results, batch.store.record(results), strict=True):
-        record, attempt = result.claim.delivery.record, result.claim.attempt
+        record, task = result.claim.delivery.record, result.claim.delivery.task
         if not recorded:
-            log("taskq.record_refused", level="ERROR", taskId=result.claim.delivery.task.task_id, attempt=attempt)
+            log("taskq.record_refused", level="ERROR", taskId=task.task_id, attempt=result.claim.attempt)
             batch.returned.append(Returned(record=record))
         elif result.outcome is not Outcome.COMPLETED and result.reason is None:
-            batch.returned.append(Returned(record=record, delay_s=_backoff(batch.settings, attempt)))
+            delay_s = result.retry_after_s + _backoff(batch.settings, task, result.claim.attempt)
+            batch.returned.append(Returned(record=record, delay_s=delay_s))
+    return list(results)
 
 
 def _close(batch: Batch, invalid: Sequence[Invalid], duplicates: Sequence[Delivery]) -> None:
@@ -180,25 +225,30 @@ def _close(batch: Batch, invalid: Sequence[Invalid], duplicates: Sequence[Delive
         log("taskq.invalid", level="ERROR", messageId=one.record.message_id, error=str(one.error))
     for duplicate in duplicates:
         log("taskq.duplicate", taskId=duplicate.task.task_id, messageId=duplicate.record.message_id)
+    # Further deliveries of tasks that this batch did not run count as well.
+    counted = [duplicate.task.task_id for duplicate in duplicates] + list(batch.n_twins.elements())
     named = [
         (one.error.task_id, one.error.run_id, str(one.error))
         for one in invalid
         if one.error.task_id and one.record.message_id in buried
     ]
-    if named or duplicates:
-        batch.store.note(named, [duplicate.task.task_id for duplicate in duplicates])
+    if named or counted:
+        batch.store.note(named, counted, now)
 
 
 def _bury(batch: Batch, letters: Sequence[DeadLetter]) -> set[str]:
     return dead_letters.send(client("sqs"), batch.settings.dead_letter_queue_url, letters) if letters else set()
 
 
-def _backoff(settings: Settings, attempt: int) -> float:
-    """Exponential back-off with full jitter: uniform between 0 and base x 2^(attempt - 1), at most the cap.
+def _backoff(settings: Settings, task: Task, attempt: int) -> float:
+    """Exponential back-off with full jitter: uniform between 0 and base x factor^(attempt - 1), at most the cap.
 
     After "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
-    ceiling = min(settings.retry_cap_s, settings.retry_base_s * 2 ** (attempt - 1))
+    retry = task_type(task.type).retry.over(settings.retry)
+    base, factor, cap = retry.base_s or 0.0, retry.factor or 1.0, retry.cap_s or 0.0
+    # Beyond 64 doublings every cap is reached, and much beyond it no float holds the product.
+    ceiling = min(cap, base * factor ** min(attempt - 1, 64))
     return random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
 
 
@@ -210,7 +260,8 @@ def _delay(settings: Settings, returned: Iterable[Returned]) -> None:
             {
                 "Id": str(i),
                 "ReceiptHandle": one.record.receipt_handle,
-                "VisibilityTimeout": min(max(0, round(one.delay_s or 0)), MAX_VISIBILITY_S),
+                # Upwards: a retry that was told "not before" must not come before.
+                "VisibilityTimeout": min(max(0, math.ceil(one.delay_s or 0)), MAX_VISIBILITY_S),
             }
             for i, one in enumerate(timed[start : start + MAX_ENTRIES])
         ]

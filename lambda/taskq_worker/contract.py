@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, get_origin, get_type_hints
 
@@ -48,6 +48,16 @@ class Reason(StrEnum):
     MAX_ATTEMPTS = "max_attempts"  #: The attempt budget is used up
     NON_RETRYABLE = "non_retryable"  #: The error said that another attempt cannot help
     INVALID = "invalid"  #: The message does not keep to this contract
+    #: SQS itself moved the message, by the redrive policy. The function never writes this; readers derive it.
+    RECEIVE_LIMIT = "receive_limit"
+
+
+class BreakerState(StrEnum):
+    """What the circuit breaker of a task type does."""
+
+    CLOSED = "closed"  #: Tasks run
+    OPEN = "open"  #: Tasks wait, and use no attempt
+    HALF_OPEN = "half_open"  #: One task runs as a probe, the others wait
 
 
 class Outcome(StrEnum):
@@ -69,12 +79,27 @@ class InvalidMessage(ValueError):
 
 
 class TaskError(Exception):
-    """An error of a task's own code; `retryable` says whether another attempt may help."""
+    """An error of a task's own code; it says whether another attempt may help, and when at the earliest."""
 
-    def __init__(self, message: str, *, retryable: bool = True) -> None:
-        """Keep the message and whether the function should try again."""
+    def __init__(self, message: str, *, retryable: bool = True, retry_after_s: float = 0.0) -> None:
+        """Keep the message, whether the function should try again, and how long it must wait before it does."""
         super().__init__(message)
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """How a failed task is tried again. For a task type, None takes the template's parameter."""
+
+    max_attempts: int | None = None  #: The attempt budget: the first attempt and its retries
+    base_s: float | None = None  #: A retry waits a random time between 0 and base x factor ^ (attempt - 1)
+    factor: float | None = None
+    cap_s: float | None = None  #: No retry waits longer
+
+    def over(self, default: Retry) -> Retry:
+        """Return these values, with `default` where there is none."""
+        return replace(default, **{name: value for name, value in vars(self).items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +110,17 @@ class Simulate:
     fail_attempts: int = 0  #: How many of the first attempts fail; -1 is every one
     error: str = "SimulatedError"  #: The error type the failing attempts report
     retryable: bool = True  #: False dead-letters the task at its first failure
+    retry_after_s: float = 0.0  #: How long the failing attempts ask to be left alone
+    crash_attempts: int = 0  #: How many of the first attempts kill their worker's process; -1 is every one
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
-        _require(
-            _is_number(self.seconds) and 0 <= self.seconds <= 900, "simulate.seconds must be a number from 0 to 900"
-        )
-        _require(_is_int(self.fail_attempts) and self.fail_attempts >= -1, "simulate.fail_attempts must be -1 or more")
+        for name in ("seconds", "retry_after_s"):
+            value = getattr(self, name)
+            _require(_is_number(value) and 0 <= value <= 900, f"simulate.{name} must be a number from 0 to 900")
+        for name in ("fail_attempts", "crash_attempts"):
+            value = getattr(self, name)
+            _require(_is_int(value) and value >= -1, f"simulate.{name} must be a whole number, -1 or more")
         _require(
             isinstance(self.error, str) and re.fullmatch(r"[A-Za-z_]\w{0,63}", self.error, re.ASCII) is not None,
             "simulate.error must be a name of at most 64 letters, digits and _",
@@ -101,6 +130,10 @@ class Simulate:
     def fails(self, attempt: int) -> bool:
         """Whether attempt number `attempt` (from 1) is one of those that fail."""
         return self.fail_attempts == -1 or attempt <= self.fail_attempts
+
+    def crashes(self, attempt: int) -> bool:
+        """Whether attempt number `attempt` (from 1) is one of those that kill their worker."""
+        return self.crash_attempts == -1 or attempt <= self.crash_attempts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +233,7 @@ class TaskType:
     run: Callable[..., dict[str, Any]]  #: run(context, **arguments) -> result
     fields: Mapping[str, type] = field(default_factory=dict)  #: Argument -> type
     required: frozenset[str] = frozenset()
+    retry: Retry = Retry()  #: Where it differs from the template's parameters
 
     def check(self, data: object) -> None:
         """Raise `InvalidMessage` unless `data` has the required fields, known fields only, and their types."""
@@ -218,6 +252,7 @@ class TaskType:
 
 
 _TYPES: dict[str, TaskType] = {}
+_AS_THE_TEMPLATE = Retry()
 #: The types that a field of `data` may have, and how an error calls them.
 _WORDS = {
     str: "a string that is not empty",
@@ -229,8 +264,13 @@ _WORDS = {
 }
 
 
-def register(name: str) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., dict[str, Any]]]:
-    """Register the decorated function as task type `name`; its parameters after the first are the fields of `data`."""
+def register(
+    name: str, retry: Retry = _AS_THE_TEMPLATE
+) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., dict[str, Any]]]:
+    """Register the decorated function as task type `name`; its parameters after the first are the fields of `data`.
+
+    `retry` says where its retries differ from the template's parameters.
+    """
 
     def decorate(run: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
         hints = get_type_hints(run)
@@ -245,6 +285,7 @@ def register(name: str) -> Callable[[Callable[..., dict[str, Any]]], Callable[..
             run=run,
             fields=fields,
             required=frozenset(p.name for p in parameters if p.default is inspect.Parameter.empty),
+            retry=retry,
         )
         return run
 
@@ -256,6 +297,11 @@ def task_type(name: object) -> TaskType:
     if not isinstance(name, str) or name not in _TYPES:
         raise InvalidMessage(f"unknown task type {str(name)[:64]!r}; known are {', '.join(task_types())}")
     return _TYPES[name]
+
+
+def budget(task: Task, max_attempts: int) -> int:
+    """Return how many attempts a task has: its type's own number, else `max_attempts`."""
+    return task_type(task.type).retry.max_attempts or max_attempts
 
 
 def task_types() -> list[str]:
@@ -277,6 +323,11 @@ def check_simulate(value: object) -> None:
 def is_id(value: object) -> bool:
     """Whether `value` can be a task or run id."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def breaker_key(kind: str) -> str:
+    """Return the key of a task type's breaker in the status table; no task id can be equal to it."""
+    return f"#breaker:{kind}"
 
 
 def shard_of(task_id: str) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from taskq_worker.contract import Outcome, Reason, TaskContext, TaskError, task_type
+from taskq_worker.contract import Outcome, Reason, TaskContext, TaskError, budget, task_type
 from taskq_worker.log import log
 from taskq_worker.store import Claim, Result
 from taskq_worker.text import cut, result_json
@@ -19,7 +20,8 @@ MAX_THREADS = 32
 def run_claims(claims: Sequence[Claim], deadline: float, max_attempts: int) -> tuple[list[Result], list[Claim]]:
     """Run every claimed task until `deadline`, Unix seconds; returns the results and the claims that never started.
 
-    A task that still runs at the deadline counts as failed: its thread cannot be ended, only left behind.
+    A task that still runs at the deadline counts as failed: its thread cannot be ended, only left behind, where it
+    goes on while the process lives, in later invocations too.
     """
     if not claims or time.time() >= deadline:
         return [], list(claims)
@@ -50,9 +52,13 @@ def _run(claim: Claim, index: int, started: dict[int, float]) -> tuple[str, floa
 def _simulate(claim: Claim) -> None:
     simulate = claim.delivery.task.simulate
     time.sleep(simulate.seconds)
+    if simulate.crashes(claim.attempt):
+        # As running out of memory does: no clean-up, no answer. The claim is all that tells of this attempt.
+        os._exit(1)
     if simulate.fails(claim.attempt):
         message = f"simulated failure of attempt {claim.attempt}"
-        raise type(simulate.error, (TaskError,), {})(message, retryable=simulate.retryable)
+        error = type(simulate.error, (TaskError,), {})
+        raise error(message, retryable=simulate.retryable, retry_after_s=simulate.retry_after_s)
 
 
 def _finish(claim: Claim, future: Future[tuple[str, float]], started_at: float, max_attempts: int) -> Result:
@@ -72,7 +78,7 @@ def _failed(claim: Claim, error: BaseException, started_at: float, max_attempts:
     reason = None
     if not getattr(error, "retryable", True):
         reason = Reason.NON_RETRYABLE
-    elif claim.attempt >= max_attempts:
+    elif claim.attempt >= budget(claim.delivery.task, max_attempts):
         reason = Reason.MAX_ATTEMPTS
     failed = Result(
         claim=claim,
@@ -82,10 +88,16 @@ def _failed(claim: Claim, error: BaseException, started_at: float, max_attempts:
         error_type=type(error).__name__,
         error=cut(_text_of(error)),
         reason=reason,
+        retry_after_s=_seconds(getattr(error, "retry_after_s", 0.0)),
     )
     stack = "".join(traceback.format_exception(error))
     _log_attempt(failed, stackTrace=cut(stack, 8_000))
     return failed
+
+
+def _seconds(value: Any) -> float:
+    """Read how long an error asks to wait; whatever a foreign error calls so, it must not fail the batch."""
+    return float(value) if isinstance(value, int | float) and 0 <= value < 1e9 else 0.0
 
 
 def _text_of(error: BaseException) -> str:

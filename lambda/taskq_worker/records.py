@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from taskq_worker.contract import InvalidMessage, Task, parse_body
@@ -18,6 +19,7 @@ class Record:
     body: str
     sent_at: float  #: Unix seconds by SQS's clock; after a redrive, of the redrive
     receive_count: int  #: Counts throttles and pauses as well, so it is not a count of attempts
+    died_at: float | None = None  #: Of a redriven dead letter: when its task failed for good, Unix seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,13 @@ def parse_records(event: Mapping[str, Any]) -> tuple[list[Delivery], list[Delive
         except InvalidMessage as error:
             invalid.append(Invalid(record=record, error=error))
             continue
-        if delivery.task.task_id in first:
-            twins.append(delivery)
-        else:
-            first[delivery.task.task_id] = delivery
+        known = first.setdefault(delivery.task.task_id, delivery)
+        if known is delivery:
+            continue
+        # Of several, the latest dead letter counts: a redrive must not be taken for the twin of a stale message.
+        if (delivery.record.died_at or 0) > (known.record.died_at or 0):
+            first[delivery.task.task_id], delivery = delivery, known
+        twins.append(delivery)
     return list(first.values()), twins, invalid
 
 
@@ -69,4 +74,16 @@ def _record(raw: Mapping[str, Any]) -> Record:
         body=raw["body"],
         sent_at=int(attributes["SentTimestamp"]) / 1000,
         receive_count=int(attributes["ApproximateReceiveCount"]),
+        died_at=_died_at(raw.get("messageAttributes") or {}),
     )
+
+
+def _died_at(attributes: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Read what the function attached to a dead letter; a redrive, by whatever tool, hands it back unchanged."""
+    if "reason" not in attributes:
+        return None
+    try:
+        return datetime.fromisoformat(attributes["lastAt"]["stringValue"]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError):
+        # Attributes of somebody else, which mean nothing here.
+        return None

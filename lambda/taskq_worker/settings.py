@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from taskq_worker.contract import Retry
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakerSettings:
+    """When the circuit breaker of a task type opens, and for how long."""
+
+    failure_percent: float  #: It opens where at least so many of 100 attempts fail; 0 turns it off
+    minimum_tasks: int  #: Fewer attempts than these in a window say nothing
+    window_s: float  #: Attempts are counted in windows of this length
+    cooldown_s: float  #: How long it stays open before one task is let through as a probe
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -13,10 +25,14 @@ class Settings:
     table: str  #: The status table's name
     queue_url: str
     dead_letter_queue_url: str
-    max_attempts: int  #: The attempt budget: the first attempt and its retries
-    retry_base_s: float  #: Mean of the first retry's delay is half of this (full jitter)
-    retry_cap_s: float  #: No retry waits longer
+    retry: Retry  #: Of every task type that does not say otherwise; complete
+    breaker: BreakerSettings
     ttl_days: int  #: Status items expire this long after their last attempt began; 0 keeps them
+
+    @property
+    def max_attempts(self) -> int:
+        """The attempt budget of a task whose type does not say otherwise."""
+        return self.retry.max_attempts or 1
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -25,8 +41,17 @@ class Settings:
             table=environment["TASKQ_TABLE"],
             queue_url=environment["TASKQ_QUEUE_URL"],
             dead_letter_queue_url=environment["TASKQ_DEAD_LETTER_QUEUE_URL"],
-            max_attempts=int(environment["TASKQ_MAX_ATTEMPTS"]),
-            retry_base_s=float(environment["TASKQ_RETRY_BASE_S"]),
-            retry_cap_s=float(environment["TASKQ_RETRY_CAP_S"]),
+            retry=Retry(
+                max_attempts=int(environment["TASKQ_MAX_ATTEMPTS"]),
+                base_s=float(environment["TASKQ_RETRY_BASE_S"]),
+                factor=float(environment["TASKQ_RETRY_FACTOR"]),
+                cap_s=float(environment["TASKQ_RETRY_CAP_S"]),
+            ),
+            breaker=BreakerSettings(
+                failure_percent=float(environment["TASKQ_BREAKER_FAILURE_PERCENT"]),
+                minimum_tasks=int(environment["TASKQ_BREAKER_MINIMUM_TASKS"]),
+                window_s=float(environment["TASKQ_BREAKER_WINDOW_S"]),
+                cooldown_s=float(environment["TASKQ_BREAKER_COOLDOWN_S"]),
+            ),
             ttl_days=int(environment["TASKQ_TTL_DAYS"]),
         )

@@ -1,34 +1,32 @@
 r"""The status store: who may work on a task, and what became of it.
 
-Every change of state is a conditional write, and a whole batch is one request: PartiQL statements in
-`BatchExecuteStatement`, each with its own answer (its API reference: at most 25, not atomic).
+Every change of state is a conditional write, and a whole batch of them is one request.
 
     no item --INSERT--> PROCESSING --record--> COMPLETED                    (final)
-                          |    ^      \------> FAILED, dead-lettered        (final)
-       lease runs out ----+    |       \-----> FAILED, lease released
-                               +--UPDATE, while attempts are left--+
+                          |  ^  ^     \------> FAILED, dead-lettered        (final until it is redriven)
+       lease runs out ----+  |  |      \-----> FAILED, lease released
+                             |  +--UPDATE, while attempts are left--+
+                             +--UPDATE, by the dead letter itself: its attempts begin again
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from taskq_worker.attributes import from_attributes, to_attribute
-from taskq_worker.contract import Outcome, Reason, Status, shard_of
+from taskq_worker.contract import Outcome, Reason, Status, budget
+from taskq_worker.items import expiry, invalid_item, ms, new_item, stamp
 from taskq_worker.log import log
+from taskq_worker.partiql import Answer, Statement, Table, code_of, item_of
 from taskq_worker.records import Delivery
 
-MAX_STATEMENTS = 25
 #: Longer attempt logs would push an item over the 1 KB that one write unit pays for many times over.
 MAX_LOGGED_ATTEMPTS = 20
-N_TRIES = 4
 
 # The last attempt said how it ended. One that did not is a suspect: it may be what killed its process.
 LAST_ATTEMPT_FAILED = '"status" = ?'
@@ -41,8 +39,8 @@ BUDGET_IS_LEFT = '"attempts" < ?'
 # write once more (its answer was lost, the SDK asked again) is let through and changes nothing.
 CLAIM_IS_OURS = '"claimedBy" = ?'
 
-_PASSING = {"ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded", "InternalServerError",
-            "TransactionConflict"}  # fmt: skip
+# It is final by a dead letter, and still by the very one that was read: of several redrives, one reopens it.
+DIED_THEN = '"deadLettered" = ? AND "finishedAt" = ?'
 
 
 class Verdict(StrEnum):
@@ -52,6 +50,7 @@ class Verdict(StrEnum):
     FINISHED = "finished"  #: Completed or dead-lettered before: a duplicate delivery
     SUSPECT = "suspect"  #: Its last attempt vanished; to be claimed alone, just before its start
     LEASED = "leased"  #: Another worker is at it
+    DEAD = "dead"  #: Dead-lettered, and this message may reopen it
     EXHAUSTED = "exhausted"  #: No attempt is left, and the last one did not say how it ended
     UNAVAILABLE = "unavailable"  #: The store did not answer; nothing is known
 
@@ -66,6 +65,13 @@ class Claim:
     lease_until: float = 0.0  #: Unix seconds; for LEASED, when the other worker's lease ends
     history: Sequence[Mapping[str, Any]] = ()  #: attemptLog entries so far
     n_duplicates: int = 0  #: Duplicate deliveries so far
+    redrive: int = 0  #: How often the task was redriven; its attempts are counted anew each time
+    item: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: For DEAD, the item as it was found
+
+    @property
+    def n_logged(self) -> int:
+        """How many attempts the log holds since the last redrive."""
+        return sum(entry.get("redrive", 0) == self.redrive for entry in self.history)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +87,8 @@ class Result:
     error: str | None = None
     reason: Reason | None = None  #: Set where the task is dead-lettered by this
     n_duplicates: int = 0  #: Further deliveries of the same task in the same batch
+    retry_after_s: float = 0.0  #: How long the error asks to be left alone
+    is_logged: bool = False  #: The attempt log has this attempt already
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,79 +96,125 @@ class StatusStore:
     """The status table, seen by one invocation."""
 
     client: Any
-    table: str
+    table: str  #: Its name
     request_id: str  #: Names the claims of this invocation
     max_attempts: int
     ttl_days: int
     log_entry: Mapping[str, Any] = field(default_factory=dict)  #: What every attempt of this invocation logs
 
-    def claim(self, deliveries: Sequence[Delivery], lease_until: float) -> list[Claim]:
+    @cached_property
+    def sql(self) -> Table:
+        """The table, as statements are made for it and sent to it."""
+        return Table(client=self.client, name=self.table)
+
+    def claim(
+        self,
+        deliveries: Sequence[Delivery],
+        lease_until: float,
+        riders: Sequence[Statement] = (),
+        heard: Callable[[Sequence[Answer]], None] = lambda _answers: None,
+    ) -> list[Claim]:
         """Claim the task of every delivery (distinct ids) until `lease_until`, Unix seconds; answers in order.
 
-        One request; a second one only for tasks that have an item already.
+        One request; a second one only for tasks that have an item already, a third for those that are redriven.
+        `riders` are statements that go with the first; `heard` is called with their answers.
         """
         now = time.time()
-        answers = self._execute([self._insert(_new_item(one, self, now, lease_until)) for one in deliveries])
+        inserts = [self.sql.insert(self._fresh(one, now, lease_until)) for one in deliveries]
+        answers = self.sql.execute([*inserts, *riders])
+        heard(answers[len(inserts) :])
         claims = [
-            Claim(delivery=one, verdict=Verdict.UNAVAILABLE if _code(answer) else Verdict.CLAIMED, attempt=1)
-            for one, answer in zip(deliveries, answers, strict=True)
+            Claim(delivery=one, verdict=Verdict.UNAVAILABLE if code_of(answer) else Verdict.CLAIMED, attempt=1)
+            for one, answer in zip(deliveries, answers[: len(inserts)], strict=True)
         ]
-        known = [i for i, answer in enumerate(answers) if _code(answer) == "DuplicateItem"]
-        again = [self._reclaim(deliveries[i].task.task_id, now, lease_until, suspect=False) for i in known]
-        for i, answer in zip(known, self._execute(again), strict=True):
+        known = [i for i in range(len(inserts)) if code_of(answers[i]) == "DuplicateItem"]
+        again = [self._reclaim(deliveries[i], now, lease_until, suspect=False) for i in known]
+        for i, answer in zip(known, self.sql.execute(again), strict=True):
             claims[i] = self._judge(deliveries[i], answer, now)
+        dead = [i for i in known if claims[i].verdict is Verdict.DEAD]
+        reopenings = [self._reopen(claims[i], now, lease_until) for i in dead]
+        for i, answer in zip(dead, self.sql.execute(reopenings), strict=True):
+            claims[i] = self._judge(deliveries[i], answer, now)
+            log("taskq.redriven", taskId=deliveries[i].task.task_id, verdict=claims[i].verdict)
         return claims
 
     def claim_suspect(self, suspect: Claim, lease_until: float) -> Claim:
         """Claim a task whose last attempt vanished; in a request of its own, so that it risks no other's attempt."""
         now, delivery = time.time(), suspect.delivery
-        [answer] = self._execute([self._reclaim(delivery.task.task_id, now, lease_until, suspect=True)])
+        [answer] = self.sql.execute([self._reclaim(delivery, now, lease_until, suspect=True)])
         return self._judge(delivery, answer, now)
 
     def record(self, results: Sequence[Result]) -> list[bool]:
         """Record the attempts' outcomes in one request; True where the item now says so."""
-        return [_code(answer) is None for answer in self._execute([self._outcome(result) for result in results])]
+        return [code_of(answer) is None for answer in self.sql.execute([self._outcome(result) for result in results])]
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Give attempts back that were claimed and never started; an attempt counts only once it was."""
-        self._execute([self._unclaim(claim) for claim in claims])
+        answers = self.sql.execute([self._unclaim(claim) for claim in claims])
+        for claim, answer in zip(claims, answers, strict=True):
+            if code_of(answer) is not None:
+                # Its lease runs out unused; then it counts as an attempt that vanished.
+                log("taskq.release_failed", level="ERROR", taskId=claim.delivery.task.task_id, attempt=claim.attempt)
 
-    def note(self, invalid: Sequence[tuple[str, str | None, str]], duplicates: Sequence[str]) -> None:
-        """Note in one request: invalid messages that named a task (ids and error), and duplicate deliveries."""
-        statements = [self._insert(_invalid_item(self, *message)) for message in invalid]
-        count = f'UPDATE "{self.table}" SET "duplicates" = "duplicates" + 1 WHERE "taskId" = ?'
-        statements += [_statement(count, [task_id]) for task_id in duplicates]
-        self._execute(statements)
+    def note(
+        self,
+        invalid: Sequence[tuple[str, str | None, str]],
+        duplicates: Sequence[str],
+        died_at: float | None = None,
+    ) -> None:
+        """Note in one request: invalid messages that named a task (ids and error), and duplicate deliveries.
+
+        `duplicates` are task ids, one a delivery; `died_at` is when the invalid messages were dead-lettered.
+        """
+        now = time.time() if died_at is None else died_at
+        counts = Counter(duplicates)
+        # A request that names an item twice is refused; and what was delivered twice has an item already.
+        named = {one[0]: one for one in invalid if one[0] not in counts}
+        statements = [self.sql.insert(invalid_item(*one, now) | expiry(now, self.ttl_days)) for one in named.values()]
+        count = 'SET "duplicates" = "duplicates" + ? WHERE "taskId" = ?'
+        statements += [self.sql.update({}, [], count, [n, task_id]) for task_id, n in counts.items()]
+        self.sql.execute(statements)
 
     # --- statements ---------------------------------------------------------------------------------------------
 
-    def _insert(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        names = ", ".join(f"'{name}': ?" for name in item)
-        return _statement(f'INSERT INTO "{self.table}" VALUE {{{names}}}', list(item.values()))
-
-    def _reclaim(self, task_id: str, now: float, lease_until: float, *, suspect: bool) -> dict[str, Any]:
+    def _reclaim(self, delivery: Delivery, now: float, lease_until: float, *, suspect: bool) -> Statement:
         changes = {"status": Status.PROCESSING, "claimedBy": self.request_id, "leaseUntil": lease_until}
-        changes |= _stamp(now) | _expiry(self, now)
-        where, values = f'"taskId" = ? AND {LEASE_IS_FREE} AND {BUDGET_IS_LEFT}', [task_id, now, self.max_attempts]
+        changes |= stamp(now) | expiry(now, self.ttl_days)
+        where = f'"taskId" = ? AND {LEASE_IS_FREE} AND {BUDGET_IS_LEFT}'
+        values = [delivery.task.task_id, now, budget(delivery.task, self.max_attempts)]
         if not suspect:
             where, values = f"{where} AND {LAST_ATTEMPT_FAILED}", [*values, Status.FAILED]
         last = f'SET "attempts" = "attempts" + 1 WHERE {where} RETURNING ALL NEW *'
-        return self._update(changes, [], last, values)
+        return self.sql.update(changes, [], last, values)
 
-    def _outcome(self, result: Result) -> dict[str, Any]:
+    def _reopen(self, dead: Claim, now: float, lease_until: float) -> Statement:
+        # The message may have been mended since: what the item says of the task is said anew, but not when it began.
+        fresh = self._fresh(dead.delivery, now, lease_until)
+        kept = {"taskId", "duplicates"} | (dead.item.keys() & {"enqueuedAt", "sentAt", "startedAt"})
+        changes = {name: value for name, value in fresh.items() if name not in kept}
+        if dead.delivery.record.died_at is not None:
+            changes["redrives"] = dead.redrive + 1
+        last = f'WHERE "taskId" = ? AND {DIED_THEN} RETURNING ALL NEW *'
+        values = [fresh["taskId"], True, dead.item["finishedAt"]]
+        return self.sql.update(changes, ["deadLettered", "reason", "error", "errorType"], last, values)
+
+    def _fresh(self, delivery: Delivery, now: float, lease_until: float) -> dict[str, Any]:
+        return new_item(delivery, self.request_id, now, lease_until) | expiry(now, self.ttl_days)
+
+    def _outcome(self, result: Result) -> Statement:
         claim, final = result.claim, result.outcome is Outcome.COMPLETED or result.reason is not None
         changes = {
             "status": Status.COMPLETED if result.outcome is Outcome.COMPLETED else Status.FAILED,
-            **_stamp(result.finished_at),
-            "finishedAt": _ms(result.finished_at),
-            "attemptLog": self._history(result),
+            **stamp(time.time() if result.is_logged else result.finished_at),
+            "finishedAt": ms(result.finished_at),
         }
+        changes |= {} if result.is_logged else {"attemptLog": self._history(result)}
         changes |= {"result": result.result} if result.result is not None else {}
         changes |= {"error": result.error, "errorType": result.error_type} if result.error_type else {}
         changes |= {"deadLettered": True, "reason": result.reason} if result.reason else {}
         # A sum, not an increment: written twice it must not count twice. Nobody else counts while the claim is ours.
         changes |= {"duplicates": claim.n_duplicates + result.n_duplicates} if result.n_duplicates else {}
-        changes |= {} if final else {"leaseUntil": _ms(result.finished_at)}
+        changes |= {} if final else {"leaseUntil": ms(result.finished_at)}
         removed = ["leaseUntil"] if final else []
         removed += ["error", "errorType"] if claim.attempt > 1 and result.error_type is None else []
         task_id = claim.delivery.task.task_id
@@ -169,168 +223,78 @@ class StatusStore:
             last, values = f'WHERE "taskId" = ? AND {LEASE_IS_FREE}', [task_id, time.time()]
         else:
             last, values = f'WHERE "taskId" = ? AND {CLAIM_IS_OURS}', [task_id, self.request_id]
-        return self._update(changes, removed, last, values)
+        return self.sql.update(changes, removed, last, values)
 
-    def _unclaim(self, claim: Claim) -> dict[str, Any]:
+    def _unclaim(self, claim: Claim) -> Statement:
         now = time.time()
-        return self._update(
+        return self.sql.update(
             # FAILED with attempts left means "to be tried again"; PROCESSING would make it a suspect.
-            {"status": Status.FAILED, "leaseUntil": _ms(now), **_stamp(now)},
+            {"status": Status.FAILED, "leaseUntil": ms(now), **stamp(now)},
             # Written twice it must not give back twice: without a name there is no claim to give back.
             ["claimedBy"],
             f'SET "attempts" = "attempts" - 1 WHERE "taskId" = ? AND {CLAIM_IS_OURS}',
             [claim.delivery.task.task_id, self.request_id],
         )
 
-    def _update(
-        self, changes: Mapping[str, Any], removed: Sequence[str], last: str, values: Sequence[Any]
-    ) -> dict[str, Any]:
-        """Set `changes`, remove `removed`; `last` is the rest of the statement, `values` its parameters."""
-        sets = " ".join(f'SET "{name}" = ?' for name in changes)
-        removes = " ".join(f'REMOVE "{name}"' for name in removed)
-        return _statement(f'UPDATE "{self.table}" {removes} {sets} {last}', [*changes.values(), *values])
-
     def _history(self, result: Result) -> list[Mapping[str, Any]]:
         entry = {
             **self.log_entry,
-            "started": _ms(result.started_at),
-            "finished": _ms(result.finished_at),
+            "started": ms(result.started_at),
+            "finished": ms(result.finished_at),
             "outcome": result.outcome,
         }
         if result.error_type:
             entry |= {"errorType": result.error_type, "error": result.error}
+        claim = result.claim
+        mark = {"redrive": claim.redrive} if claim.redrive else {}
         # Attempts that are counted but not logged vanished with their process.
-        done = list(result.claim.history)
-        lost = [{"outcome": Outcome.LOST}] * (result.claim.attempt - 1 - len(done))
-        return [*done, *lost, entry][-MAX_LOGGED_ATTEMPTS:]
+        lost = [{"outcome": Outcome.LOST, **mark}] * (claim.attempt - 1 - claim.n_logged)
+        return [*claim.history, *lost, entry | mark][-MAX_LOGGED_ATTEMPTS:]
 
     # --- answers ------------------------------------------------------------------------------------------------
 
-    def _judge(self, delivery: Delivery, answer: Mapping[str, Any], now: float) -> Claim:
+    def _judge(self, delivery: Delivery, answer: Answer, now: float) -> Claim:
         """Say what an answer to a re-claim means; a refused one holds the item, which tells why."""
-        refused = _code(answer)
-        if refused not in {None, "ConditionalCheckFailed"}:
+        refused = code_of(answer)
+        item = item_of(answer) if refused in {None, "ConditionalCheckFailed"} else None
+        if item is None:
+            # The store refuses, the item went between two requests, or the endpoint does not hand it over: nothing is
+            # known of the task.
             return Claim(delivery=delivery, verdict=Verdict.UNAVAILABLE)
-        found = answer["Error"].get("Item") if refused else answer.get("Item")
-        if found is None:
-            # The item went between two requests, or the endpoint does not hand it over: nothing is known of the task.
-            return Claim(delivery=delivery, verdict=Verdict.UNAVAILABLE)
-        item = from_attributes(found)
-        # An item that somebody else wrote may lack what the function's own always have.
-        status, attempt, lease_until = item.get("status"), int(item.get("attempts", 0)), item.get("leaseUntil", 0.0)
-        if not refused or (status == Status.PROCESSING and item.get("claimedBy") == self.request_id):
-            # Refused and yet ours: the claim's answer was lost, and the SDK asked again.
-            verdict = Verdict.CLAIMED
-        elif status == Status.COMPLETED or item.get("deadLettered"):
-            verdict = Verdict.FINISHED
-        elif lease_until > now:
-            verdict = Verdict.LEASED
-        else:
-            verdict = Verdict.SUSPECT if attempt < self.max_attempts else Verdict.EXHAUSTED
+        verdict = Verdict.CLAIMED if not refused else self._why_refused(delivery, item, now)
         return Claim(
             delivery=delivery,
             verdict=verdict,
-            attempt=attempt,
-            lease_until=lease_until,
+            # An item that somebody else wrote may lack what the function's own always have.
+            attempt=int(item.get("attempts", 0)),
+            lease_until=item.get("leaseUntil", 0.0),
             history=item.get("attemptLog", []),
             n_duplicates=int(item.get("duplicates", 0)),
+            redrive=int(item.get("redrives", 0)),
+            item=item if verdict is Verdict.DEAD else {},
         )
 
-    def _execute(self, statements: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Execute any number of statements; one answer each, in order. Passing errors are tried again."""
-        answers: list[dict[str, Any]] = [{"Error": {"Code": "InternalServerError"}}] * len(statements)
-        open_ = list(range(len(statements)))
-        for n_try in range(N_TRIES):
-            for chunk in _chunks(open_, MAX_STATEMENTS):
-                for i, answer in zip(chunk, self._request([statements[i] for i in chunk]), strict=True):
-                    answers[i] = answer
-            open_ = [i for i in open_ if _code(answers[i]) in _PASSING]
-            if not open_:
-                break
-            time.sleep(0.05 * 2**n_try)
-        return answers
-
-    def _request(self, statements: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        """Send one request; if all of it fails, every statement's answer is that error: a batch is never raised for."""
-        try:
-            response = self.client.batch_execute_statement(Statements=statements)
-        except (BotoCoreError, ClientError) as error:
-            log("taskq.store_failed", level="ERROR", error=str(error), nStatements=len(statements))
-            return [{"Error": {"Code": "RequestFailed", "Message": str(error)}}] * len(statements)
-        answers: Sequence[dict[str, Any]] = response["Responses"]
-        for answer in answers:
-            if _code(answer) not in {None, "DuplicateItem", "ConditionalCheckFailed", *_PASSING}:
-                log("taskq.store_refused", level="ERROR", error=answer["Error"])
-        return answers
+    def _why_refused(self, delivery: Delivery, item: Mapping[str, Any], now: float) -> Verdict:
+        status, lease_until = item.get("status"), item.get("leaseUntil", 0.0)
+        if status == Status.PROCESSING and item.get("claimedBy") == self.request_id:
+            # Refused and yet ours: the claim's answer was lost, and the SDK asked again.
+            return Verdict.CLAIMED
+        if status == Status.COMPLETED or item.get("deadLettered"):
+            return Verdict.DEAD if _may_reopen(delivery, item) else Verdict.FINISHED
+        if lease_until > now:
+            return Verdict.LEASED
+        has_budget = item.get("attempts", 0) < budget(delivery.task, self.max_attempts)
+        return Verdict.SUSPECT if has_budget else Verdict.EXHAUSTED
 
 
-def _new_item(delivery: Delivery, store: StatusStore, now: float, lease_until: float) -> dict[str, Any]:
-    task = delivery.task
-    item = {
-        "taskId": task.task_id,
-        "status": Status.PROCESSING,
-        **_stamp(now),
-        "taskType": task.type,
-        "priority": task.priority,
-        "runId": task.run_id,
-        "attempts": 1,
-        "duplicates": 0,
-        "enqueuedAt": task.enqueued_at,
-        "sentAt": delivery.sent_at,
-        "startedAt": _ms(now),
-        "claimedBy": store.request_id,
-        "leaseUntil": lease_until,
-        "shard": shard_of(task.task_id),
-        **_expiry(store, now),
-    }
-    return {name: value for name, value in item.items() if value is not None}
+def _may_reopen(delivery: Delivery, item: Mapping[str, Any]) -> bool:
+    """Whether a message may bring a dead-lettered task back.
 
-
-def _invalid_item(store: StatusStore, task_id: str, run_id: str | None, error: str) -> dict[str, Any]:
-    now = time.time()
-    item = {
-        "taskId": task_id,
-        "status": Status.FAILED,
-        **_stamp(now),
-        "runId": run_id,
-        "attempts": 0,
-        "duplicates": 0,
-        "deadLettered": True,
-        "reason": Reason.INVALID,
-        "errorType": "InvalidMessage",
-        "error": error,
-        "finishedAt": _ms(now),
-        "shard": shard_of(task_id),
-        **_expiry(store, now),
-    }
-    return {name: value for name, value in item.items() if value is not None}
-
-
-def _stamp(now: float) -> dict[str, Any]:
-    now = _ms(now)
-    return {"updatedAt": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"), "timestamp": now}
-
-
-def _expiry(store: StatusStore, now: float) -> dict[str, int]:
-    return {"expiresAt": int(now) + store.ttl_days * 86_400} if store.ttl_days else {}
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds, 3)
-
-
-def _code(answer: Mapping[str, Any]) -> str | None:
-    error = answer.get("Error")
-    return error.get("Code") if error else None
-
-
-def _chunks(values: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (values[i : i + size] for i in range(0, len(values), size))
-
-
-def _statement(text: str, values: Sequence[Any]) -> dict[str, Any]:
-    return {
-        "Statement": text,
-        "Parameters": [to_attribute(value) for value in values],
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    The dead letter of its death may, once: of a second copy, and of an older death, the time no longer fits. And a
+    task that was only ever named by an invalid message has not been tried at all.
+    """
+    if not item.get("deadLettered") or "finishedAt" not in item:
+        return False
+    died_at = delivery.record.died_at
+    never_tried = item.get("reason") == Reason.INVALID and not item.get("attempts")
+    return never_tried or (died_at is not None and item["finishedAt"] <= died_at)

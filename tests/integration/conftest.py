@@ -10,8 +10,11 @@ from taskq_lib.aws import stack as stacks
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.target import Target, connect
 from taskq_lib.local import engine
+from taskq_worker import contract
 from taskq_worker.attributes import from_attributes
+from taskq_worker.contract import TaskContext, register
 from taskq_worker.store import StatusStore
+from tests.integration.function import Function
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +35,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 def stack(target: Target) -> Stack:
     """The stack as it is deployed, but for retries that come at once and a short time for a batch."""
     parameters = {"RetryBaseSeconds": 0, "FunctionTimeoutSeconds": 5, "VisibilityTimeoutSeconds": 30}
+    # The tests fail many tasks of one type on purpose; what the breakers do has a stack of its own.
+    parameters["BreakerFailurePercent"] = 0
     return stacks.deploy(target, "session", parameters)
 
 
@@ -63,3 +68,25 @@ def worker(stack: Stack) -> Callable[..., StatusStore]:
         return StatusStore(table=stack.table, request_id=request_id, **(plain | fields))
 
     return make
+
+
+@pytest.fixture
+def function(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function]:
+    """The function of this test."""
+    made = Function(stack, monkeypatch)
+    yield made
+    for queue in (made.queue, made.dead):
+        made.sqs.delete_queue(QueueUrl=queue)
+
+
+@pytest.fixture
+def code(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Let a test say what tasks of the type OWN do."""
+    monkeypatch.setattr(contract, "_TYPES", dict(contract._TYPES))
+
+    def say(what: Callable[[], Any]) -> None:
+        @register("OWN")
+        def own(context: TaskContext) -> Any:  # noqa: ARG001 - every task type takes one
+            return what()
+
+    return say

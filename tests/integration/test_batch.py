@@ -3,22 +3,21 @@
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskq_lib.aws.stack import Stack
 from taskq_lib.workload import Workload, generate
 from taskq_worker import batch, contract, execute
-from taskq_worker.contract import Task, TaskContext, register
+from taskq_worker.contract import Retry, Task, register
 from taskq_worker.settings import Settings
 from taskq_worker.store import StatusStore
-from tests.unit.events import Context, deliveries, event, ids, lines, task
+from tests.integration.function import Function
+from tests.unit.events import deliveries, event, lines, task
 
 pytestmark = pytest.mark.integration
 
@@ -26,122 +25,6 @@ Item = Callable[[str], dict[str, Any]]
 Workers = Callable[..., StatusStore]
 
 PERMANENT = {"fail_attempts": -1, "error": "CorruptInput"}
-
-
-class Function:
-    """The function in this process: the stack's table, and a queue and dead-letter queue of the test's own."""
-
-    def __init__(self, stack: Stack, patch: pytest.MonkeyPatch) -> None:
-        """Make the queues and set the environment as the template does."""
-        self.sqs = stack.target.client("sqs")
-        self.queue, self.dead = (
-            self.sqs.create_queue(QueueName=f"{name}-{uuid.uuid4().hex}")["QueueUrl"] for name in ("queue", "dead")
-        )
-        self.patch = patch
-        self.set(
-            TASKQ_TABLE=stack.table,
-            TASKQ_QUEUE_URL=self.queue,
-            TASKQ_DEAD_LETTER_QUEUE_URL=self.dead,
-            TASKQ_MAX_ATTEMPTS="3",
-            TASKQ_RETRY_BASE_S="0",
-            TASKQ_RETRY_CAP_S="300",
-            TASKQ_TTL_DAYS="30",
-            AWS_ENDPOINT_URL=stack.target.endpoint_url or "",
-            AWS_REGION=stack.target.region,
-            AWS_DEFAULT_REGION=stack.target.region,
-            AWS_ACCESS_KEY_ID="test",
-            AWS_SECRET_ACCESS_KEY="test",  # noqa: S106 - the engine's, not a secret
-        )
-        # The function does not validate its parameters; here they are held against the service models.
-        patch.setattr(batch, "_CONFIG", batch._CONFIG.merge(Config(parameter_validation=True)))
-        patch.setattr(boto3, "DEFAULT_SESSION", None)
-        patch.setattr(batch, "_invocations", [])
-        #: Operation and parameters of each request since the last `forget`
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.forget()
-
-    def set(self, **environment: str) -> None:
-        """Set variables of the function's environment."""
-        for name, value in environment.items():
-            self.patch.setenv(name, value)
-
-    def forget(self) -> None:
-        """Forget clients and requests, as a new process of the function does."""
-        self.calls.clear()
-        self.patch.setattr(batch, "_clients", {})
-        for service in ("dynamodb", "sqs"):
-            batch.client(service).meta.events.register(f"before-call.{service}", self._note)
-
-    def _note(self, model: Any, params: dict[str, Any], **_: Any) -> None:
-        self.calls.append((model.name, json.loads(params["body"])))
-
-    def requests(self, operation: str) -> list[dict[str, Any]]:
-        """Return the parameters of each request of one operation."""
-        return [parameters for name, parameters in self.calls if name == operation]
-
-    def send(self, *bodies: str | Task) -> dict[str, Any]:
-        """Send these messages to the queue and receive them again; returns them as an event."""
-        texts = [body.to_body() if isinstance(body, Task) else body for body in bodies]
-        for text in texts:
-            self.sqs.send_message(QueueUrl=self.queue, MessageBody=text)
-        return self.receive()
-
-    def receive(self) -> dict[str, Any]:
-        """Receive what is visible in the queue, as an event."""
-        return {
-            "Records": [
-                {
-                    "messageId": message["MessageId"],
-                    "receiptHandle": message["ReceiptHandle"],
-                    "body": message["Body"],
-                    "attributes": message["Attributes"],
-                }
-                for message in self._take(self.queue)
-            ]
-        }
-
-    def run(self, delivered: dict[str, Any], **context: Any) -> list[str]:
-        """Run the function on an event; returns the ids that come again."""
-        response = batch.handle_batch(delivered, Context(**context))
-        assert response.keys() == {"batchItemFailures"}
-        return ids(response)
-
-    def dead_letters(self) -> dict[str, dict[str, str]]:
-        """Take all dead letters; returns their attributes by body."""
-        letters = {}
-        for message in self._take(self.dead, MessageAttributeNames=["All"]):
-            letters[message["Body"]] = {n: v["StringValue"] for n, v in message["MessageAttributes"].items()}
-            self.sqs.delete_message(QueueUrl=self.dead, ReceiptHandle=message["ReceiptHandle"])
-        return letters
-
-    def _take(self, queue: str, **options: Any) -> Iterator[dict[str, Any]]:
-        names = ["SentTimestamp", "ApproximateReceiveCount"]
-        while found := self.sqs.receive_message(
-            QueueUrl=queue, MaxNumberOfMessages=10, MessageSystemAttributeNames=names, **options
-        ).get("Messages"):
-            yield from found
-
-
-@pytest.fixture
-def function(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function]:
-    """The function of this test."""
-    made = Function(stack, monkeypatch)
-    yield made
-    for queue in (made.queue, made.dead):
-        made.sqs.delete_queue(QueueUrl=queue)
-
-
-@pytest.fixture
-def code(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
-    """Let a test say what tasks of the type OWN do."""
-    monkeypatch.setattr(contract, "_TYPES", dict(contract._TYPES))
-
-    def say(what: Callable[[], Any]) -> None:
-        @register("OWN")
-        def own(context: TaskContext) -> Any:  # noqa: ARG001 - every task type takes one
-            return what()
-
-    return say
 
 
 def names(delivered: dict[str, Any]) -> list[str]:
@@ -488,14 +371,7 @@ def test_a_lost_answer_is_recognised(function: Function, item: Item, run_id: str
     function.run(function.send(retried))
     delivered = function.receive()
     delivered["Records"] += function.send(*(task(f"{run_id}-{i}") for i in range(9)))["Records"]
-    tries: list[int] = []
-
-    def lose(attempts: int, **_: Any) -> float | None:
-        """Have the SDK try again after the first answer to request number `lost`."""
-        tries.append(attempts)
-        return 0.0 if attempts == 1 and tries.count(1) == lost else None
-
-    batch.client("dynamodb").meta.events.register_first("needs-retry.dynamodb.BatchExecuteStatement", lose)
+    tries = function.lose_answer(lost)
     assert function.run(delivered) == []
     assert (tries.count(1), tries.count(2)) == (3, 1)
     assert {item(f"{run_id}-{i}")["attempts"] for i in range(9)} == {1}
@@ -527,24 +403,37 @@ def test_a_message_that_is_gone_does_not_stop_the_rest(function: Function, run_i
     assert function.run(delivered) == names(delivered)
 
 
-_SETTINGS = {"table": "t", "queue_url": "q", "dead_letter_queue_url": "d", "max_attempts": 20, "ttl_days": 0}
+def settings_of(**environment: str) -> Settings:
+    """Read settings from an environment that says what these tests need."""
+    plain = {"TABLE": "t", "QUEUE_URL": "q", "DEAD_LETTER_QUEUE_URL": "d", "MAX_ATTEMPTS": "20", "TTL_DAYS": "0"}
+    plain |= {"RETRY_BASE_S": "2", "RETRY_FACTOR": "2", "RETRY_CAP_S": "300", "BREAKER_FAILURE_PERCENT": "0"}
+    plain |= {"BREAKER_MINIMUM_TASKS": "20", "BREAKER_WINDOW_S": "60", "BREAKER_COOLDOWN_S": "30"}
+    return Settings.from_environment({f"TASKQ_{name}": value for name, value in (plain | environment).items()})
 
 
-@given(base=st.floats(0, 900), cap=st.floats(0, 43_200), attempt=st.integers(1, 20))
-def test_the_back_off_has_its_bounds(base: float, cap: float, attempt: int) -> None:
-    """A retry waits between 0 and base x 2^(attempt - 1), and never longer than the cap."""
-    chosen: dict[str, Any] = _SETTINGS | {"retry_base_s": base, "retry_cap_s": cap}
-    wait_s = batch._backoff(Settings(**chosen), attempt)
-    assert 0 <= wait_s <= min(cap, base * 2 ** (attempt - 1))
+@given(base=st.integers(0, 900), factor=st.integers(1, 10), cap=st.integers(0, 43_200), attempt=st.integers(1, 1_000))
+def test_the_back_off_has_its_bounds(base: int, factor: int, cap: int, attempt: int) -> None:
+    """A wait lies between 0 and base x factor^(attempt - 1), and is never longer than the cap."""
+    chosen = settings_of(RETRY_BASE_S=str(base), RETRY_FACTOR=str(factor), RETRY_CAP_S=str(cap))
+    wait_s = batch._backoff(chosen, task("a"), attempt)
+    assert 0 <= wait_s <= min(cap, base * factor ** (attempt - 1))
 
 
 def test_the_back_off_is_full_jitter() -> None:
     """Waits spread evenly over the whole range, so that tasks that failed together do not come again together."""
-    chosen: dict[str, Any] = _SETTINGS | {"retry_base_s": 8, "retry_cap_s": 300}
-    waits = sorted(batch._backoff(Settings(**chosen), 3) for _ in range(2_000))
+    waits = sorted(batch._backoff(settings_of(RETRY_BASE_S="8"), task("a"), 3) for _ in range(2_000))
     assert waits[0] < 1
     assert waits[-1] > 31
     assert waits[1_000] == pytest.approx(16, abs=2)
+
+
+def test_a_task_type_may_have_a_back_off_of_its_own(code: Callable[[Callable[[], Any]], None]) -> None:
+    """What a type says of its retries counts for its tasks alone, and the template's parameters for the rest."""
+    code(dict)
+    register("PATIENT", retry=Retry(base_s=1_000, factor=1, cap_s=2_000))(lambda _context: {})
+    waits = [batch._backoff(settings_of(), task("a", type="PATIENT", data={}), 5) for _ in range(200)]
+    assert 700 < max(waits) <= 1_000
+    assert max(batch._backoff(settings_of(), task("a"), 1) for _ in range(200)) <= 2
 
 
 def test_a_retry_is_delayed_by_the_back_off(function: Function, run_id: str) -> None:

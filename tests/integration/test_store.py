@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError
 
 from taskq_lib.aws.stack import Stack
 from taskq_worker.contract import Outcome, Reason
-from taskq_worker.store import MAX_STATEMENTS, N_TRIES, Claim, Result, StatusStore, Verdict
+from taskq_worker.partiql import MAX_STATEMENTS, N_TRIES
+from taskq_worker.store import Claim, Result, StatusStore, Verdict
 from tests.unit.events import claim, deliveries, task
 
 pytestmark = pytest.mark.integration

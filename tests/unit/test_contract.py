@@ -185,7 +185,7 @@ def test_any_depth_is_refused(name: str) -> None:
         ({"data": {"to": "x", "simulate": {"speed": 1}}}, "data.simulate must be a JSON object with some of seconds"),
         ({"data": {"to": "x", "simulate": {"seconds": -1}}}, "simulate.seconds must be a number from 0 to 900"),
         ({"data": {"to": "x", "simulate": {"seconds": 10**400}}}, "simulate.seconds must be a number from 0 to 900"),
-        ({"data": {"to": "x", "simulate": {"fail_attempts": -2}}}, "simulate.fail_attempts must be -1 or more"),
+        ({"data": {"to": "x", "simulate": {"fail_attempts": -2}}}, "simulate.fail_attempts must be a whole number, -1 or more"),
         ({"data": {"to": "x", "simulate": {"error": "no name"}}}, "simulate.error must be a name"),
         ({"data": {"to": "x", "simulate": {"retryable": 1}}}, "simulate.retryable must be true or false"),
     ],

@@ -49,6 +49,18 @@ def test_further_deliveries_of_a_task_are_set_apart() -> None:
     assert invalid == []
 
 
+def test_a_redriven_twin_comes_first() -> None:
+    """Of two deliveries of one task the redriven dead letter is worked on, whichever comes first in the event."""
+    stale, redriven = record(task("a").to_body()), record(task("a").to_body())
+    redriven["messageAttributes"] = {
+        "reason": {"stringValue": "max_attempts", "dataType": "String"},
+        "lastAt": {"stringValue": "2026-11-24T12:00:00.125+00:00", "dataType": "String"},
+    }
+    for records in ([stale, redriven], [redriven, stale]):
+        [first], [twin], _ = parse_records({"Records": records})
+        assert (first.record.died_at, twin.record.died_at) == (1795521600.125, None)
+
+
 def test_an_invalid_record_is_alone() -> None:
     """A record that cannot be parsed is set apart with its reason; its neighbours are not touched."""
     deliveries, _twins, invalid = parse_records(event(task("a"), "{", task("b")))

@@ -1,0 +1,93 @@
+"""Statements of PartiQL against the status table, any number in one call, each with its own answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from taskq_worker.attributes import from_attributes, to_attribute
+from taskq_worker.log import log
+
+#: `BatchExecuteStatement` takes no more (its API reference; not atomic: each statement has its own answer).
+MAX_STATEMENTS = 25
+N_TRIES = 4
+
+_PASSING = {"ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExceeded", "InternalServerError",
+            "TransactionConflict"}  # fmt: skip
+
+Statement = dict[str, Any]
+Answer = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table and the client that speaks to it."""
+
+    client: Any
+    name: str
+
+    def insert(self, item: Mapping[str, Any]) -> Statement:
+        """Insert an item that is not there yet; the answer's code is `DuplicateItem` where it is."""
+        names = ", ".join(f"'{name}': ?" for name in item)
+        return _statement(f'INSERT INTO "{self.name}" VALUE {{{names}}}', list(item.values()))
+
+    def update(self, changes: Mapping[str, Any], removed: Sequence[str], last: str, values: Sequence[Any]) -> Statement:
+        """Set `changes`, remove `removed`; `last` is the rest of the statement, `values` its parameters."""
+        sets = " ".join(f'SET "{name}" = ?' for name in changes)
+        removes = " ".join(f'REMOVE "{name}"' for name in removed)
+        return _statement(f'UPDATE "{self.name}" {removes} {sets} {last}', [*changes.values(), *values])
+
+    def execute(self, statements: Sequence[Statement]) -> list[Answer]:
+        """Execute any number of statements; one answer each, in order. Passing errors are tried again."""
+        answers: list[Answer] = [{"Error": {"Code": "InternalServerError"}}] * len(statements)
+        open_ = list(range(len(statements)))
+        for n_try in range(N_TRIES):
+            for chunk in _chunks(open_, MAX_STATEMENTS):
+                for i, answer in zip(chunk, self._request([statements[i] for i in chunk]), strict=True):
+                    answers[i] = answer
+            open_ = [i for i in open_ if code_of(answers[i]) in _PASSING]
+            if not open_:
+                break
+            time.sleep(0.05 * 2**n_try)
+        return answers
+
+    def _request(self, statements: Sequence[Statement]) -> Sequence[Answer]:
+        """Send one request; if all of it fails, every statement's answer is that error: a batch is never raised for."""
+        try:
+            response = self.client.batch_execute_statement(Statements=statements)
+        except (BotoCoreError, ClientError) as error:
+            log("taskq.store_failed", level="ERROR", error=str(error), nStatements=len(statements))
+            return [{"Error": {"Code": "RequestFailed", "Message": str(error)}}] * len(statements)
+        answers: Sequence[Answer] = response["Responses"]
+        for answer in answers:
+            if code_of(answer) not in {None, "DuplicateItem", "ConditionalCheckFailed", *_PASSING}:
+                log("taskq.store_refused", level="ERROR", error=answer["Error"])
+        return answers
+
+
+def code_of(answer: Answer) -> str | None:
+    """Return the error code of an answer; None where the statement took effect."""
+    error = answer.get("Error")
+    return error.get("Code") if error else None
+
+
+def item_of(answer: Answer) -> dict[str, Any] | None:
+    """Return the item that an answer holds: as it is now, or, of a refused condition, as it was found."""
+    found = answer["Error"].get("Item") if code_of(answer) else answer.get("Item")
+    return None if found is None else from_attributes(found)
+
+
+def _chunks(values: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    return (values[i : i + size] for i in range(0, len(values), size))
+
+
+def _statement(text: str, values: Sequence[Any]) -> Statement:
+    return {
+        "Statement": text,
+        "Parameters": [to_attribute(value) for value in values],
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
