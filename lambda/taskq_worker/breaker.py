@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskq_worker.contract import BreakerState, Outcome, Reason, breaker_key
 from taskq_worker.items import ms
@@ -47,13 +47,20 @@ class View:
     transitions: Sequence[Mapping[str, Any]]
 
 
+class Count(NamedTuple):
+    """Attempts that ended, those of them that failed, and since when they are counted (Unix seconds)."""
+
+    n: int
+    failed: int
+    since: float
+
+
 @dataclass(kw_only=True)
 class Memory:
     """What one process remembers between invocations."""
 
     views: dict[str, View] = field(default_factory=dict)
-    #: Task type -> attempts that ended and attempts that failed, not reported yet
-    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    counts: dict[str, Count] = field(default_factory=dict)  #: What each task type has not reported yet
 
 
 @dataclass(kw_only=True)
@@ -66,7 +73,7 @@ class Breakers:
     lease_until: float  #: Unix seconds: a probe that has not ended by then is taken over
     memory: Memory
     probing: set[str] = field(default_factory=set)  #: Types whose probe this invocation runs
-    _reports: list[tuple[str, tuple[int, int], dict[str, Any]]] = field(default_factory=list)
+    _reports: list[tuple[str, Count, Statement]] = field(default_factory=list)
 
     def admit(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
         """Split deliveries into those that may be claimed and those that have to wait.
@@ -102,9 +109,8 @@ class Breakers:
         """Take in the answers to `reports`; a breaker that must open by them is opened."""
         for (kind, sent, _), answer in zip(self._reports, answers, strict=True):
             found = item_of(answer) if code_of(answer) in {None, "ConditionalCheckFailed"} else None
-            if code_of(answer) is None:
-                n, failed = self.memory.counts.get(kind, (0, 0))
-                self.memory.counts[kind] = (n - sent[0], failed - sent[1])
+            if code_of(answer) is None and sent.n:
+                del self.memory.counts[kind]
             if found is not None:
                 self._learn(kind, found)
                 self._open_if_due(kind)
@@ -118,8 +124,8 @@ class Breakers:
         """Count how attempts ended."""
         for result in filter(_speaks, results):
             kind = result.claim.delivery.task.type
-            n, failed = self.memory.counts.get(kind, (0, 0))
-            self.memory.counts[kind] = (n + 1, failed + (result.outcome is not Outcome.COMPLETED))
+            n, failed, since = self._counted(kind, time.time())
+            self.memory.counts[kind] = Count(n + 1, failed + (result.outcome is not Outcome.COMPLETED), since)
 
     def conclude(self, results: Sequence[Result]) -> None:
         """End the probes of this invocation: a completed one closes its breaker, a failed one opens it again."""
@@ -140,14 +146,18 @@ class Breakers:
     def _window(self, now: float) -> int:
         return int(now // self.settings.window_s)
 
+    def _counted(self, kind: str, now: float) -> Count:
+        """Return what is not reported yet; what is older than a window says nothing of this one."""
+        count = self.memory.counts.get(kind)
+        return Count(0, 0, now) if count is None or now - count.since > self.settings.window_s else count
+
     def _is_due(self, kind: str, now: float) -> bool:
         view = self.memory.views.get(kind)
         if self.settings.failure_percent == 0 or kind in self.probing:
             return False
         if view is None or view.window == _NONE:
             return True
-        _n, failed = self.memory.counts.get(kind, (0, 0))
-        return now - view.seen_at >= (REPORT_S if failed else REFRESH_S)
+        return now - view.seen_at >= (REPORT_S if self._counted(kind, now).failed else REFRESH_S)
 
     def _learn(self, kind: str, item: Mapping[str, Any]) -> None:
         try:
@@ -178,9 +188,9 @@ class Breakers:
 
     # --- statements ---------------------------------------------------------------------------------------------
 
-    def _report(self, kind: str, now: float) -> tuple[str, tuple[int, int], Statement]:
+    def _report(self, kind: str, now: float) -> tuple[str, Count, Statement]:
         key, window, view = breaker_key(kind), self._window(now), self.memory.views.get(kind)
-        n, failed = sent = self.memory.counts.get(kind, (0, 0))
+        n, failed, _since = sent = self._counted(kind, now)
         if view is not None and view.window == _NONE:
             begun = _change([], BreakerState.CLOSED, now)
             return kind, sent, self.sql.insert({"taskId": key, "window": window, "n": n, "failed": failed, **begun})
