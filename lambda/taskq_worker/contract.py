@@ -20,6 +20,9 @@ PRIORITY_MIN, PRIORITY_MAX, PRIORITY_DEFAULT = 0, 9, 5
 #: The index on the status table is spread over this many keys; one key would cap it at 1,000 writes a second.
 N_SHARDS = 8
 
+#: Longer attempt logs would push an item over the 1 KB that one write unit pays for many times over.
+MAX_LOGGED_ATTEMPTS = 20
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 ID_RULE = "1 to 128 letters, digits or any of _ . : - , the first a letter or digit"
 

@@ -19,14 +19,11 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from taskq_worker.contract import Outcome, Reason, Status, budget
+from taskq_worker.contract import MAX_LOGGED_ATTEMPTS, Outcome, Reason, Status, budget
 from taskq_worker.items import expiry, invalid_item, ms, new_item, stamp
 from taskq_worker.log import log
 from taskq_worker.partiql import Answer, Statement, Table, code_of, item_of
 from taskq_worker.records import Delivery
-
-#: Longer attempt logs would push an item over the 1 KB that one write unit pays for many times over.
-MAX_LOGGED_ATTEMPTS = 20
 
 # The last attempt said how it ended. One that did not is a suspect: it may be what killed its process.
 LAST_ATTEMPT_FAILED = '"status" = ?'

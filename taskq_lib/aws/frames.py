@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from taskq_worker.attributes import from_attributes
-from taskq_worker.contract import Outcome, State, Status, task_types
+from taskq_worker.contract import MAX_LOGGED_ATTEMPTS, Outcome, State, Status, task_types
 
 TIME: Any = "datetime64[us, UTC]"
 
@@ -21,6 +22,7 @@ TASK_COLUMNS: dict[str, tuple[str | None, Any]] = {
     "state": (None, "category"),
     "n_attempts": ("attempts", "Int32"),
     "n_duplicates": ("duplicates", "Int32"),
+    "n_redrives": (None, "Int32"),
     "reason": ("reason", "str"),
     "error_type": ("errorType", "str"),
     "error": ("error", "str"),
@@ -39,6 +41,7 @@ ATTEMPT_COLUMNS: dict[str, tuple[str | None, Any]] = {
     "run_id": (None, "str"),
     "task_type": (None, "category"),
     "priority": (None, "Int8"),
+    "redrive": (None, "Int32"),
     "attempt": (None, "Int32"),
     "received_at": ("received", TIME),
     "started_at": ("started", TIME),
@@ -69,33 +72,33 @@ def tasks_frame(items: Sequence[Item]) -> pd.DataFrame:
         if attribute is not None
     }
     columns["state"] = [str(_state(item)) for item in items]
+    columns["n_redrives"] = [item.get("redrives", 0) for item in items]
     starts = [_starts(item) for item in items]
     columns["first_started_at"] = [first for first, _last in starts]
     columns["last_started_at"] = [last for _first, last in starts]
-    return pd.DataFrame({name: _typed(columns[name], name, dtype) for name, (_, dtype) in TASK_COLUMNS.items()})
+    return pd.DataFrame({name: typed(columns[name], name, dtype) for name, (_, dtype) in TASK_COLUMNS.items()})
 
 
 def attempts_frame(items: Sequence[Item]) -> pd.DataFrame:
     """Return one row an attempt; columns and dtypes are `ATTEMPT_COLUMNS`.
 
-    A log that was cut (more than 20 attempts) keeps its last entries, so `attempt` counts back from the item's count.
+    `attempt` counts from 1 after each redrive, and `redrive` is how many there were before it. A log that was cut (more
+    than 20 attempts) keeps its last entries, so the attempts since the last redrive count back from the item's count.
     """
     columns: dict[str, list[Any]] = {column: [] for column in ATTEMPT_COLUMNS}
     for item in items:
-        log = item.get("attemptLog", [])
-        # A running attempt is counted and not logged yet; final items have logged every one.
-        n_logged_to = item["attempts"] - (item["status"] == Status.PROCESSING)
-        for number, entry in enumerate(log, start=max(1, n_logged_to - len(log) + 1)):
+        for redrive, number, entry in _numbered(item):
             columns["task_id"].append(item["taskId"])
             columns["run_id"].append(item.get("runId"))
             columns["task_type"].append(item.get("taskType"))
             columns["priority"].append(item.get("priority"))
+            columns["redrive"].append(redrive)
             columns["attempt"].append(number)
             for column, (key, _dtype) in ATTEMPT_COLUMNS.items():
                 if key is not None:
                     columns[column].append(entry.get(key))
     columns["cold_start"] = [bool(value) for value in columns["cold_start"]]
-    return pd.DataFrame({name: _typed(columns[name], name, dtype) for name, (_, dtype) in ATTEMPT_COLUMNS.items()})
+    return pd.DataFrame({name: typed(columns[name], name, dtype) for name, (_, dtype) in ATTEMPT_COLUMNS.items()})
 
 
 def with_pending(
@@ -129,6 +132,17 @@ def _state(item: Item) -> State:
     return State.DEAD_LETTERED if item.get("deadLettered") else State.RETRYING
 
 
+def _numbered(item: Item) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
+    """Yield for each logged attempt the redrives before it, its number since the last of them, and its entry."""
+    last = item.get("redrives", 0)
+    for redrive, entries in itertools.groupby(item.get("attemptLog", []), lambda entry: entry.get("redrive", 0)):
+        logged = list(entries)
+        # A running attempt is counted and not logged yet; final items have logged every one.
+        n_logged_to = item["attempts"] - (item["status"] == Status.PROCESSING) if redrive == last else len(logged)
+        for number, entry in enumerate(logged, start=max(1, n_logged_to - len(logged) + 1)):
+            yield redrive, number, entry
+
+
 def _starts(item: Item) -> tuple[float | None, float | None]:
     """Return the first and the last start; `startedAt`, the time of the first claim, where no attempt was logged."""
     claimed_at, log = item.get("startedAt"), item.get("attemptLog", [])
@@ -136,12 +150,13 @@ def _starts(item: Item) -> tuple[float | None, float | None]:
     if not starts:
         return claimed_at, claimed_at
     # The log begins with the first attempt unless that one was lost, or the log was cut.
-    whole = "started" in log[0] and len(log) == item["attempts"]
+    is_cut = len(log) == MAX_LOGGED_ATTEMPTS != item["attempts"]
+    whole = "started" in log[0] and not is_cut
     return starts[0] if whole else claimed_at, starts[-1]
 
 
-def _typed(values: list[Any], name: str, dtype: Any) -> Any:
-    """Return the values as an array of `dtype`."""
+def typed(values: list[Any], name: str, dtype: Any) -> Any:
+    """Return the values as an array of `dtype`; times come as Unix seconds, and `name` tells a category's members."""
     if dtype == TIME:
         # The function writes milliseconds; they go through whole numbers, since seconds as floats lose them.
         unix_ms = [pd.NA if value is None else round(value * 1000) for value in values]

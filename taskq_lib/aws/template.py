@@ -9,6 +9,7 @@ import yaml
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.errors import BadInput
+from taskq_worker.contract import task_type, task_types
 
 TEMPLATE = PROJECT_ROOT / "cloudformation.yaml"
 #: AWS advises this many function timeouts as the visibility timeout (Lambda guide, SQS event source mappings).
@@ -80,8 +81,13 @@ def contradictions(values: Mapping[str, str]) -> list[str]:
         found.append("MaximumConcurrency is 0 (no bound) or 2 to 1000.")
     if v["DeadLetterRetentionSeconds"] <= v["MessageRetentionSeconds"]:
         found.append("DeadLetterRetentionSeconds must exceed MessageRetentionSeconds: a move keeps the first time.")
-    if v["MaxReceiveCount"] <= v["MaxAttempts"]:
-        found.append("MaxReceiveCount must exceed MaxAttempts: it is the net behind the attempt budget.")
+    budgets = {"MaxAttempts": v["MaxAttempts"]}
+    budgets |= {f"the budget of {kind}": task_type(kind).retry.max_attempts or 0 for kind in task_types()}
+    for name, attempts in budgets.items():
+        if v["MaxReceiveCount"] <= attempts:
+            found.append(f"MaxReceiveCount must exceed {name} ({attempts}): it is the net behind the attempt budget.")
+    if 0 < v["StatusTtlDays"] * 86_400 <= v["DeadLetterRetentionSeconds"]:
+        found.append("StatusTtlDays must exceed DeadLetterRetentionSeconds: a dead letter must find its task's status.")
     return found
 
 

@@ -205,6 +205,22 @@ def test_twins_of_a_batch_run_once(function: Function, item: Item, run_id: str) 
     assert item(other.task_id)["duplicates"] == 0
 
 
+def test_twins_of_a_finished_task_are_all_counted(function: Function, item: Item, run_id: str) -> None:
+    """Of a completed task that is delivered three times in one batch, three duplicates are counted."""
+    sent = task(f"{run_id}-a")
+    assert function.run(function.send(sent)) == []
+    assert function.run(function.send(sent, sent, sent)) == []
+    assert item(sent.task_id)["duplicates"] == 3
+
+
+def test_twins_of_a_leased_task_are_counted(function: Function, item: Item, worker: Workers, run_id: str) -> None:
+    """Of a task that another worker holds one message comes again, and the others are counted."""
+    sent = task(f"{run_id}-a")
+    worker("other").claim(deliveries(sent), round(time.time() + 60, 3))
+    assert len(function.run(function.send(sent, sent, sent))) == 1
+    assert item(sent.task_id)["duplicates"] == 2
+
+
 def test_a_live_lease_is_left_alone(function: Function, item: Item, worker: Workers, run_id: str) -> None:
     """A task that another worker has is given back untouched, to come again once that lease has ended."""
     worker().claim(deliveries(task(f"{run_id}-a")), round(time.time() + 100, 3))
@@ -434,6 +450,20 @@ def test_a_task_type_may_have_a_back_off_of_its_own(code: Callable[[Callable[[],
     waits = [batch._backoff(settings_of(), task("a", type="PATIENT", data={}), 5) for _ in range(200)]
     assert 700 < max(waits) <= 1_000
     assert max(batch._backoff(settings_of(), task("a"), 1) for _ in range(200)) <= 2
+
+
+def test_a_retry_waits_as_long_as_its_error_asked(function: Function, run_id: str) -> None:
+    """An error that said "not before" delays its task by that and the back-off, in the batch's one request."""
+    function.set(TASKQ_RETRY_BASE_S="2")
+    asked = [0, 30, 600, 0.2]
+    tasks = [
+        task(f"{run_id}-{i}", simulate={"fail_attempts": 1, "retry_after_s": seconds})
+        for i, seconds in enumerate(asked)
+    ]
+    function.run(function.send(*tasks))
+    [request] = function.requests("ChangeMessageVisibilityBatch")
+    for seconds, entry in zip(asked, request["Entries"], strict=True):
+        assert seconds <= entry["VisibilityTimeout"] <= seconds + 3
 
 
 def test_a_retry_is_delayed_by_the_back_off(function: Function, run_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskq_worker import contract, execute
-from taskq_worker.contract import Outcome, Reason, TaskContext, register
+from taskq_worker.contract import Outcome, Reason, Retry, TaskContext, TaskError, register
 from taskq_worker.execute import run_claims
 from taskq_worker.store import Claim, Result
 from taskq_worker.text import MAX_ERROR_CHARS, MAX_RESULT_CHARS
@@ -118,6 +118,43 @@ def test_a_failure_is_final_by_its_reason(attempt: int, simulate: dict[str, Any]
     [result] = run(claim(task("a", simulate={**simulate, "error": "CorruptInput"}), attempt=attempt))
     assert (result.outcome, result.reason, result.error_type) == (Outcome.FAILED, reason, "CorruptInput")
     assert result.error == f"simulated failure of attempt {attempt}"
+
+
+def test_a_task_type_may_have_a_budget_of_its_own(code: Callable[[Callable[[], Any]], None]) -> None:
+    """A type that says how many attempts its tasks have is final at that one, whatever the template says."""
+    code(dict)
+
+    @register("PATIENT", retry=Retry(max_attempts=5))
+    def patient(context: TaskContext) -> dict[str, Any]:
+        raise TaskError(f"attempt {context.attempt}")
+
+    for attempt, reason in [(3, None), (4, None), (5, Reason.MAX_ATTEMPTS)]:
+        [result] = run(claim(task("a", type="PATIENT", data={}), attempt=attempt))
+        assert result.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits_s"), [(30, 30.0), (0.5, 0.5), (-1, 0.0), (float("nan"), 0.0), ("soon", 0.0), (None, 0.0)]
+)
+def test_an_error_may_ask_to_be_left_alone(
+    asked: Any, waits_s: float, code: Callable[[Callable[[], Any]], None]
+) -> None:
+    """An error says how long to wait; what a foreign error calls by that name and is no duration does no harm."""
+    error = RuntimeError("busy")
+    error.retry_after_s = asked  # type: ignore[attr-defined]
+
+    def fail() -> None:
+        raise error
+
+    code(fail)
+    [result] = run(own())
+    assert (result.retry_after_s, result.reason) == (waits_s, None)
+
+
+def test_a_simulated_error_may_ask_to_be_left_alone() -> None:
+    """`simulate.retry_after_s` is what the failing attempts ask for."""
+    [result] = run(claim(task("a", simulate={"fail_attempts": 1, "retry_after_s": 7})))
+    assert result.retry_after_s == 7.0
 
 
 def test_a_transient_failure_completes_at_its_second_attempt() -> None:

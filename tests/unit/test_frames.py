@@ -176,6 +176,21 @@ def test_a_log_that_was_cut_keeps_its_numbers() -> None:
     assert attempts_frame([item("a", attempts=7, attemptLog=log)])["attempt"].tolist() == [5, 6, 7]
 
 
+def test_attempts_are_counted_anew_after_a_redrive() -> None:
+    """The attempts of each life of a task are numbered from 1; the first start is that of the first life."""
+    log = [
+        {"started": 1_800_000_000.0, "finished": 1_800_000_001.0, "outcome": "failed"},
+        {"outcome": "lost", "redrive": 1},
+        {"started": 1_800_000_100.0, "finished": 1_800_000_101.0, "outcome": "completed", "redrive": 1},
+    ]
+    redriven = [item("a", attempts=2, redrives=1, attemptLog=log)]
+    attempts = attempts_frame(redriven)
+    assert attempts[["redrive", "attempt"]].to_numpy().tolist() == [[0, 1], [1, 1], [1, 2]]
+    [row] = tasks_frame(redriven).to_dict("records")
+    assert (row["n_redrives"], row["n_attempts"]) == (1, 2)
+    assert (row["first_started_at"], row["last_started_at"]) == (exact(1_800_000_000.0), exact(1_800_000_100.0))
+
+
 def test_an_attempt_that_was_given_back_is_not_counted() -> None:
     """An item whose only claim was released has no attempt and no row of one."""
     released = [item("a", status="PROCESSING", attempts=0, attemptLog=None, startedAt=1.8e9)]

@@ -17,6 +17,8 @@ from taskq_lib.aws import template
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput
+from taskq_worker import contract
+from taskq_worker.contract import Retry, register
 
 _TEXT = template.TEMPLATE.read_text()
 _READ: dict[str, Any] = yaml.load(_TEXT, Loader=template._Loader)  # noqa: S506 - a SafeLoader
@@ -99,7 +101,8 @@ def test_the_risk_of_the_defaults_is_told_with_the_safe_value() -> None:
         ({"BatchSize": "11"}, "BatchSize 11 is over 10 and needs BatchWindowSeconds of at least 1"),
         ({"MaximumConcurrency": "1"}, "MaximumConcurrency is 0 (no bound) or 2 to 1000"),
         ({"DeadLetterRetentionSeconds": "345600"}, "DeadLetterRetentionSeconds must exceed MessageRetentionSeconds"),
-        ({"MaxReceiveCount": "5", "MaxAttempts": "5"}, "MaxReceiveCount must exceed MaxAttempts"),
+        ({"MaxReceiveCount": "5", "MaxAttempts": "5"}, "MaxReceiveCount must exceed MaxAttempts (5)"),
+        ({"StatusTtlDays": "14"}, "StatusTtlDays must exceed DeadLetterRetentionSeconds"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -107,6 +110,14 @@ def test_a_contradiction_is_named(values: dict[str, str], says: str) -> None:
     """Each pair of values that cannot work together is named in a sentence of its own."""
     [sentence] = template.contradictions(template.effective(values))
     assert sentence.startswith(says)
+
+
+def test_the_net_lies_behind_the_budget_of_every_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task type with a budget of its own that the safety net would cut short is named."""
+    monkeypatch.setattr(contract, "_TYPES", dict(contract._TYPES))
+    register("PATIENT", retry=Retry(max_attempts=100))(lambda _context: {})
+    [sentence] = template.contradictions(_DEFAULTS)
+    assert sentence.startswith("MaxReceiveCount must exceed the budget of PATIENT (100)")
 
 
 def test_every_parameter_is_described_and_grouped_once() -> None:
