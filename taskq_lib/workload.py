@@ -39,6 +39,7 @@ class Workload:
     duration_sigma: float = 0.5  #: Log-normal spread; 0 makes every task take the median
     transient_share: float = 0.0  #: Share of tasks whose first attempt fails
     permanent_share: float = 0.0  #: Share of tasks that fail always
+    crash_share: float = 0.0  #: Share of tasks that kill their worker's process, always
     arrival_rate_per_s: float = 0.0  #: Poisson arrivals at this mean rate; 0 is a burst
 
     def __post_init__(self) -> None:
@@ -49,7 +50,9 @@ class Workload:
         _within("duration_sigma", self.duration_sigma, 0, 3)
         _within("transient_share", self.transient_share, 0, 1)
         _within("permanent_share", self.permanent_share, 0, 1)
-        _within("transient_share + permanent_share", self.transient_share + self.permanent_share, 0, 1)
+        _within("crash_share", self.crash_share, 0, 1)
+        shares = self.transient_share + self.permanent_share + self.crash_share
+        _within("transient_share + permanent_share + crash_share", shares, 0, 1)
         _within("arrival_rate_per_s", self.arrival_rate_per_s, 0, 100_000)
 
 
@@ -92,6 +95,8 @@ def _simulate(workload: Workload, seconds: float, fate: float, flavour: int) -> 
         simulate |= {"fail_attempts": -1, "error": error} | ({} if retryable else {"retryable": False})
     elif fate < workload.permanent_share + workload.transient_share:
         simulate |= {"fail_attempts": 1, "error": TRANSIENT_ERRORS[flavour]}
+    elif fate < workload.permanent_share + workload.transient_share + workload.crash_share:
+        simulate |= {"crash_attempts": -1}
     return simulate
 
 

@@ -78,6 +78,7 @@ def test_shares_are_about_right() -> None:
         priorities="1:1,9:4",
         transient_share=0.2,
         permanent_share=0.1,
+        crash_share=0.05,
     )
     types = tasks["task_type"].value_counts(normalize=True)
     assert types["IMAGE_RESIZE"] == pytest.approx(0.75, abs=0.02)
@@ -87,6 +88,8 @@ def test_shares_are_about_right() -> None:
     transient, permanent = simulate["fail_attempts"] == 1, simulate["fail_attempts"] == -1
     assert transient.mean() == pytest.approx(0.2, abs=0.02)
     assert permanent.mean() == pytest.approx(0.1, abs=0.02)
+    assert (simulate["crash_attempts"] == -1).mean() == pytest.approx(0.05, abs=0.01)
+    assert simulate.loc[simulate["crash_attempts"] == -1, "fail_attempts"].isna().all()
     assert set(simulate.loc[transient, "error"]) == set(TRANSIENT_ERRORS)
     assert simulate.loc[transient, "retryable"].isna().all()
     told = simulate.loc[permanent, ["error", "retryable"]].fillna({"retryable": True})
@@ -125,6 +128,7 @@ def test_arrivals_follow_one_another() -> None:
         ("duration_sigma", 4),
         ("transient_share", 1.1),
         ("permanent_share", -0.1),
+        ("crash_share", 2.0),
         ("permanent_share", float("nan")),
         ("arrival_rate_per_s", -1),
         ("arrival_rate_per_s", float("inf")),
@@ -139,7 +143,7 @@ def test_a_number_out_of_range_is_refused(name: str, value: float) -> None:
 
 def test_shares_beyond_the_whole_are_refused() -> None:
     """Failing shares that add up to more than all tasks are refused."""
-    with pytest.raises(BadInput, match=r"^transient_share \+ permanent_share is 1.2; allowed is 0 to 1"):
+    with pytest.raises(BadInput, match=r"^transient_share \+ permanent_share \+ crash_share is 1.2; allowed is 0 to 1"):
         Workload(n_tasks=1, transient_share=0.6, permanent_share=0.6)
 
 
