@@ -5,12 +5,14 @@ Four frames come in, typed (no column of dtype object); every timestamp is `date
 - `manifest`, one row a submitted task: `task_id`, `task_type`, `priority`.
 - `tasks`, one row a task: the same, and `state` (one of `STATES`), `n_attempts`, `n_duplicates`, `reason`,
   `error_type`, `error`, `result`, `enqueued_at`, `sent_at`, `first_started_at`, `last_started_at`, `finished_at`,
-  `updated_at`.
+  `updated_at`, `lease_until`, and `n_redrives`, which frames of an earlier version lack.
 - `attempts`, one row an attempt: `task_id`, `attempt` (from 1), `received_at`, `started_at`, `finished_at`, `outcome`
   ("completed", "failed" or "lost"; missing while it runs), `error_type`, `error`.
-- `dead`, one row a message in the dead-letter queue: `message_id`, `task_id`, `reason`.
+- `dead`, one row a message in the dead-letter queue: `message_id`, `task_id`, `task_type`, `reason`, `error_type`,
+  `error`, `first_at`, `last_at`, `sent_at`, `n_receives`.
 
-The modules are `ledger` (is every task accounted for?), `latency`, `failures` and `throughput`.
+The modules are `ledger` (is every task accounted for?), `latency`, `failures`, `signatures` (which errors are the same
+bug?) and `throughput`.
 """
 
 import numpy as np
@@ -21,7 +23,7 @@ from taskq_worker.contract import State
 
 #: Every state of a task, in the order of its life; the last two are final.
 STATES = tuple(str(state) for state in State)
-FINAL_STATES = STATES[-2:]
+OPEN_STATES, FINAL_STATES = STATES[:-2], STATES[-2:]
 
 #: What the tasks can be grouped by.
 GROUPS = ("task_type", "priority")

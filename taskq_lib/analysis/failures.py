@@ -1,14 +1,36 @@
-"""What fails, how often, and how sure that figure is."""
+"""What fails, how often and how sure that figure is; what was done about it, and what nothing can be done about."""
 
+from datetime import datetime
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
-from taskq_lib.analysis import NOT_STATED, group_key, is_final, number, require
+from taskq_lib.analysis import NOT_STATED, OPEN_STATES, group_key, is_final, number, require
+from taskq_lib.analysis.signatures import signed
+from taskq_lib.errors import BadInput
+from taskq_worker.contract import Reason
 
 #: Standard normal quantile of a two-sided 95 % interval, 1.96.
 _Z = NormalDist().inv_cdf(0.975)
+
+#: What each reason means to who has to act on it.
+MEANINGS = {
+    str(Reason.MAX_ATTEMPTS): "every attempt of the budget failed; redrive it once the cause is mended",
+    str(Reason.NON_RETRYABLE): "its error said that no retry can help; correct the task or what it works on",
+    str(Reason.INVALID): "the message breaks the contract; correct its producer and submit the task anew",
+    str(Reason.RECEIVE_LIMIT): "SQS moved it, the function never gave it up; see the safety net",
+    NOT_STATED: "dead-lettered, and no reason was written down",
+}
+
+#: What the status of a task says of a message that SQS moved.
+_SAFETY_NET = {
+    "pending": "never started: each delivery was throttled, paused, or met a function that broke down before it",
+    "processing": "its worker vanished: an attempt began, and no outcome was recorded",
+    "retrying": "attempts are left: its receives were used up by waits and throttles, not by failures",
+    "completed": "completed all the same: this message is a duplicate of one that was handled",
+    "dead_lettered": "given up by the function as well: another dead letter says why",
+}
 
 
 def rates(tasks: pd.DataFrame, by: str | None = "task_type") -> pd.DataFrame:
@@ -40,27 +62,39 @@ def attempt_failure_rate(attempts: pd.DataFrame) -> float:
     return float((ended != "completed").mean()) if len(ended) else float("nan")
 
 
-def by_error(attempts: pd.DataFrame) -> pd.DataFrame:
-    """Sort the attempts that failed or were lost by their error: one row an error type, the most frequent first.
+def by_signature(dead: pd.DataFrame) -> pd.DataFrame:
+    """Sort the dead letters by their error signature: one row a signature, the most frequent first.
 
-    Columns: `error_type` (str), `n_attempts`, `n_tasks` (int64), `first_at`, `last_at` (when such an attempt ended or,
-    if that is not known, started), `example` (str; the message of the earliest one that has a message). An attempt that
-    left no error type goes by its outcome, "lost" or "failed". Raises `BadInput` for a missing column.
+    Columns: `signature_id`, `signature` (str, see `signatures`), `reason` (str; several are separated by commas),
+    `n_messages`, `n_tasks` (int64), `first_seen`, `last_seen` (when the first attempt began and the last one ended, or
+    else when the message was sent), `task_types` (str, separated by commas; "" where no message names one), `example`
+    (str; the id of the earliest task, or of the message where it names none, and its error).
+
+    `dead` needs the columns of `queues.DEAD_COLUMNS` up to `sent_at`. Raises `BadInput` for a missing one.
     """
-    require(attempts, "attempts", "task_id", "outcome", "error_type", "error", "started_at", "finished_at")
-    bad = attempts[attempts["outcome"].isin(["failed", "lost"])]
-    bad = bad.assign(
-        error_type=bad["error_type"].fillna(bad["outcome"].astype("str")),
-        at=bad["finished_at"].fillna(bad["started_at"]),
-    ).sort_values("at")
-    table = bad.groupby("error_type").agg(
-        n_attempts=("outcome", "size"),
-        n_tasks=("task_id", "nunique"),
-        first_at=("at", "min"),
-        last_at=("at", "max"),
-        example=("error", "first"),
+    require(dead, "dead", "message_id", "task_type", "reason", "first_at", "last_at", "sent_at")
+    seen = dead.assign(
+        first_seen=dead["first_at"].fillna(dead["sent_at"]),
+        last_seen=dead["last_at"].fillna(dead["sent_at"]),
+        named=dead["task_id"].fillna("message " + dead["message_id"]),
     )
-    return table.reset_index().sort_values(["n_attempts", "error_type"], ascending=[False, True], ignore_index=True)
+    return _by_signature(signed(seen, "reason"), "reason", "n_messages")
+
+
+def attempts_by_signature(attempts: pd.DataFrame) -> pd.DataFrame:
+    """Sort the attempts that failed or were lost by their error signature: one row a signature, most frequent first.
+
+    Columns as `by_signature` has them, with `outcome` for `reason` and `n_attempts` for `n_messages`; an attempt is
+    seen from its start to its end. One that left no error goes by its outcome. Raises `BadInput` for a missing column.
+    """
+    require(attempts, "attempts", "task_id", "task_type", "outcome", "started_at", "finished_at")
+    bad = attempts[attempts["outcome"].isin(["failed", "lost"])]
+    seen = bad.assign(
+        first_seen=bad["started_at"].fillna(bad["finished_at"]),
+        last_seen=bad["finished_at"].fillna(bad["started_at"]),
+        named=bad["task_id"],
+    )
+    return _by_signature(signed(seen, "outcome"), "outcome", "n_attempts")
 
 
 def outcome_by_attempt(attempts: pd.DataFrame) -> pd.DataFrame:
@@ -74,9 +108,11 @@ def outcome_by_attempt(attempts: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_reason(tasks: pd.DataFrame, dead: pd.DataFrame) -> pd.DataFrame:
-    """Count what was dead-lettered by reason: `reason` (str), `n_tasks` (of `tasks`), `n_messages` (of `dead`; int64).
+    """Count what was dead-lettered by reason: one row a reason, the one of the most messages first.
 
-    A message that names no task of these is a message only: it is malformed, or foreign to the run.
+    Columns: `reason` (str), `n_tasks` (of `tasks`), `n_messages` (of `dead`; int64), `meaning` (str, from `MEANINGS`).
+    A message that names no task of these is a message only: it is malformed, or foreign to the run. A task of which
+    SQS moved the message is a message only, too: its status does not say so, `safety_net` does.
     Raises `BadInput` for a missing column.
     """
     require(tasks, "tasks", "state", "reason")
@@ -84,7 +120,87 @@ def by_reason(tasks: pd.DataFrame, dead: pd.DataFrame) -> pd.DataFrame:
     n_tasks = tasks.loc[tasks["state"] == "dead_lettered", "reason"].fillna(NOT_STATED).value_counts()
     n_messages = dead["reason"].fillna(NOT_STATED).value_counts()
     counts = pd.DataFrame({"n_tasks": n_tasks, "n_messages": n_messages}).fillna(0).astype("int64")
-    return counts.rename_axis("reason").reset_index()
+    counts = counts.rename_axis("reason").reset_index().astype({"reason": "str"})
+    counts = counts.sort_values(["n_messages", "reason"], ascending=[False, True], ignore_index=True)
+    return counts.assign(meaning=counts["reason"].map(MEANINGS).astype("str"))
+
+
+def remedies(tasks: pd.DataFrame, attempts: pd.DataFrame) -> dict[str, object]:
+    """Say in words and numbers what was done about failures, and whether it helped.
+
+    Tasks with a failed or lost attempt, how many of them a retry completed, how many were dead-lettered and are open;
+    retries in all, and the median back-off, from the end of an attempt to the start of its retry (None without one).
+    Raises `BadInput` for a missing column.
+    """
+    require(tasks, "tasks", "task_id", "state")
+    require(attempts, "attempts", "task_id", "attempt", "outcome", "started_at", "finished_at")
+    bad = pd.Index(attempts.loc[attempts["outcome"].isin(["failed", "lost"]), "task_id"].unique())
+    state = tasks.loc[bad.get_indexer(pd.Index(tasks["task_id"])) >= 0, "state"]
+    in_order = attempts.sort_values(["task_id", "started_at"], kind="stable")
+    waited = in_order["started_at"] - in_order.groupby("task_id")["finished_at"].shift()
+    # An attempt 1 that is not the task's first follows a redrive, which people time.
+    is_retry = in_order["attempt"] > 1
+    return {
+        "tasks with a failed attempt": len(state),
+        "of these completed by a retry": int((state == "completed").sum()),
+        "of these dead-lettered": int((state == "dead_lettered").sum()),
+        "of these still open": int(state.isin(OPEN_STATES).sum()),
+        "retries": int(is_retry.sum()),
+        "median back-off before a retry, s": number(waited[is_retry].dt.total_seconds().median()),
+    }
+
+
+def safety_net(tasks: pd.DataFrame, dead: pd.DataFrame) -> pd.DataFrame:
+    """List what SQS moved to the dead-letter queue by itself, and what the status table says of it.
+
+    One row a message with the reason "receive_limit": the function attached nothing, so it did not give the task up.
+    Columns: `task_id`, `message_id` (str), `n_receives` (Int32; by readers of the dead-letter queue as well), `state`
+    (str; missing where no status was found), `n_attempts` (Int32), `what` (str; a sentence). Of a time window, a task
+    without a status may also be one that did not change within it. Raises `BadInput` for a missing column.
+    """
+    require(dead, "dead", "task_id", "message_id", "n_receives", "reason")
+    require(tasks, "tasks", "task_id", "state", "n_attempts", "error_type", "lease_until")
+    moved = dead.loc[dead["reason"] == str(Reason.RECEIVE_LIMIT), ["task_id", "message_id", "n_receives"]]
+    known = tasks[["task_id", "state", "n_attempts", "error_type", "lease_until"]].astype({"state": "str"})
+    found = moved.merge(known, on="task_id", how="left")
+    # What was claimed and given back before its start has a status, and no attempt.
+    begun = found["state"].notna() & (found["n_attempts"].fillna(0) > 0)
+    what = found["state"].where(begun, "pending").map(_SAFETY_NET).astype("str")
+    lease = "; its lease ran to " + found["lease_until"].dt.strftime("%Y-%m-%d %H:%M:%S UTC")
+    last = "; its last error was " + found["error_type"]
+    what += lease.where(begun & (found["state"] == "processing")).fillna("")
+    what += last.where(begun & (found["state"] == "retrying")).fillna("")
+    found["what"] = what.mask(found["task_id"].isna(), "never reached the function, and its body names no task")
+    return found[["task_id", "message_id", "n_receives", "state", "n_attempts", "what"]]
+
+
+def stuck(tasks: pd.DataFrame, dead: pd.DataFrame, now: datetime, *, queue_is_empty: bool) -> pd.DataFrame:
+    """List the tasks that nothing seems to move any more: one row a task, the longest overdue first.
+
+    A task is stuck if it has no dead letter, is processing, and its lease ran out before `now` (with a time zone): its
+    worker vanished. With an empty queue, a retrying task is stuck as well: no message is left that could retry it.
+    Columns: `task_id`, `task_type`, `state`, `n_attempts`, `lease_until` (of a retrying task the end of its last
+    attempt), `overdue_s` (float64, since then).
+
+    What it cannot know: SQS cannot be asked whether it holds a given message. While the queue holds any, one may be
+    the task's: a worker that vanished leaves its message hidden until the visibility timeout ends, and then the task
+    goes on by itself. With an empty queue there is no such doubt, but for the minute that its counts lag behind on AWS;
+    they must have been taken before `tasks` was read. `dead` must be the whole inventory.
+
+    Raises `BadInput` for a missing column or a `now` without a time zone.
+    """
+    require(tasks, "tasks", "task_id", "task_type", "state", "n_attempts", "lease_until")
+    require(dead, "dead", "task_id")
+    if now.tzinfo is None:
+        raise BadInput(f"`now` is {now}, without a time zone; leases end at a time in UTC.")
+    is_stuck = (tasks["state"] == "processing") & (tasks["lease_until"] < now)
+    if queue_is_empty:
+        is_stuck |= tasks["state"] == "retrying"
+    in_dead = pd.Index(dead["task_id"].dropna().unique()).get_indexer(pd.Index(tasks["task_id"])) >= 0
+    columns = ["task_id", "task_type", "state", "n_attempts", "lease_until"]
+    found: pd.DataFrame = tasks.loc[is_stuck & ~in_dead, columns]
+    found = found.assign(overdue_s=(now - found["lease_until"]).dt.total_seconds())
+    return found.sort_values("overdue_s", ascending=False, kind="stable", ignore_index=True)
 
 
 def summary(tasks: pd.DataFrame, attempts: pd.DataFrame) -> dict[str, object]:
@@ -95,6 +211,27 @@ def summary(tasks: pd.DataFrame, attempts: pd.DataFrame) -> dict[str, object]:
         "attempts": number(attempt_failure_rate(attempts)),
         "by_type": {group: number(rate) for group, rate in zip(by_type["group"], by_type["failure_rate"], strict=True)},
     }
+
+
+def _by_signature(seen: pd.DataFrame, kind: str, n: str) -> pd.DataFrame:
+    """Group `signed` rows: columns `first_seen`, `last_seen`, `named`, and `kind`, of which the values are listed."""
+    seen = seen.sort_values("first_seen", kind="stable")
+    seen["example"] = seen["named"] + (": " + seen["error"]).fillna("")
+    groups = seen.groupby("signature", sort=False)
+    table: pd.DataFrame = groups.agg(
+        signature_id=("signature_id", "first"),
+        **{n: ("signature", "size")},
+        n_tasks=("task_id", "nunique"),
+        first_seen=("first_seen", "min"),
+        last_seen=("last_seen", "max"),
+        example=("example", "first"),
+    )
+    for name, column in ((kind, kind), ("task_types", "task_type")):
+        values = seen[["signature"]].assign(value=seen[column].astype("str")).dropna().drop_duplicates()
+        listed = values.sort_values("value").groupby("signature")["value"].agg(", ".join)
+        table[name] = listed.reindex(table.index).fillna("").astype("str")
+    columns = ["signature_id", "signature", kind, n, "n_tasks", "first_seen", "last_seen", "task_types", "example"]
+    return table.reset_index()[columns].sort_values([n, "signature"], ascending=[False, True], ignore_index=True)
 
 
 def _wilson(n_hits: "pd.Series[int]", n: "pd.Series[int]") -> pd.DataFrame:

@@ -1,23 +1,25 @@
 """Whether every task is accounted for: submitted = completed + dead-lettered + open + lost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from taskq_lib.analysis import NOT_STATED, STATES, require
+from taskq_lib.analysis import NOT_STATED, OPEN_STATES, STATES, require
 from taskq_lib.errors import BadInput, LedgerOpen
+from taskq_worker.contract import Reason
 
 #: The fate of a task that was submitted, left no status and is in neither queue; no status item ever holds it.
 LOST = "lost"
 
-_OPEN_STATES = ("pending", "processing", "retrying")
-
 #: At most so many ids of a kind are written to `results.json`; the total stands beside them.
 _MAX_IDS = 100
 
-#: At most so many are named in an error.
+#: At most so many are named in an error or a table.
 _MAX_NAMED = 10
+
+#: Indents a line in HTML too, where plain spaces at its beginning are lost.
+_INDENT = "\u2003"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,20 @@ class Ledger:
     open: int  #: Tasks that are pending, processing or retrying
     lost: int  #: Tasks of the manifest without a status, while both queues are without them
     duplicates: int  #: Deliveries of tasks that were already finished; they changed nothing
+    attempts: int  #: Starts of the submitted tasks; of a redriven one those since its last redrive
+    max_attempts: int  #: The most that any task has
+    redriven: int  #: Tasks that were sent back out of the dead-letter queue at least once
     unknown: int  #: Tasks in the status table that the manifest does not name; no part of `submitted`
     from_manifest: bool  #: Whether there was a manifest; without one a lost task leaves no trace to count
     by_state: Mapping[str, int]  #: Tasks by state, and "lost"; adds up to `submitted`
     by_reason: Mapping[str, int]  #: Dead-lettered tasks by reason; adds up to `dead_lettered`
     open_ids: tuple[str, ...]  #: Ids of the open tasks
     lost_ids: tuple[str, ...]  #: Ids of the lost tasks
+
+    @property
+    def mean_attempts(self) -> float:
+        """Attempts per submitted task; 0 without tasks."""
+        return self.attempts / max(1, self.submitted)
 
     @property
     def balanced(self) -> bool:
@@ -51,9 +61,9 @@ class Ledger:
 def close(manifest: pd.DataFrame | None, tasks: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool) -> Ledger:
     """Account for every task of a run, or of a time window when `manifest` is None.
 
-    Parameters: `manifest` (`task_id`; a repeated id is one task), `tasks` (`task_id`, `state`, `reason`,
-    `n_duplicates`), `dead` (`task_id`, `reason`), and `queue_is_empty`: True only if no message is visible, in flight
-    or delayed.
+    Parameters: `manifest` (`task_id`; a repeated id is one task), `tasks` (`task_id`, `state`, `reason`, `n_attempts`,
+    `n_duplicates`, and `n_redrives`, 0 where the column is missing), `dead` (`task_id`, `reason`), and
+    `queue_is_empty`: True only if no message is visible, in flight or delayed.
 
     A task without a status is *pending*, hence open, while the queue may still hold it. If its message is in `dead`,
     the queue gave it up before it left a status: dead-lettered, for the reason written there or else "receive_limit".
@@ -73,39 +83,52 @@ def close(manifest: pd.DataFrame | None, tasks: pd.DataFrame, dead: pd.DataFrame
         submitted=len(ids),
         completed=by_state["completed"],
         dead_lettered=by_state["dead_lettered"],
-        open=sum(by_state[state] for state in _OPEN_STATES),
+        open=sum(by_state[state] for state in OPEN_STATES),
         lost=by_state[LOST],
-        duplicates=int(book["n_duplicates"].sum()),
+        duplicates=int(found["n_duplicates"].sum()),
+        attempts=int(found["n_attempts"].sum()),
+        max_attempts=int(found["n_attempts"].fillna(0).max()) if len(ids) else 0,
+        redriven=int((found["n_redrives"] > 0).sum()) if "n_redrives" in found else 0,
         unknown=len(tasks) - int(found["state"].notna().sum()),
         from_manifest=manifest is not None,
         by_state=by_state,
         by_reason={str(name): int(n) for name, n in reason.value_counts().items()},
-        open_ids=tuple(ids[book["state"].isin(_OPEN_STATES)]),
+        open_ids=tuple(ids[book["state"].isin(OPEN_STATES)]),
         lost_ids=tuple(ids[book["state"] == LOST]),
     )
 
 
 def to_frame(ledger: Ledger) -> pd.DataFrame:
-    """Lay the account out for a report: `entry` (str) and `n` (int64), one row a line of the account."""
-    lines = {
-        "submitted": ledger.submitted,
-        "completed": ledger.completed,
-        "dead-lettered": ledger.dead_lettered,
-        "still open": ledger.open,
-        "lost" if ledger.from_manifest else "lost (cannot be seen without a manifest)": ledger.lost,
-        "duplicate deliveries (no effect)": ledger.duplicates,
-        "in the status table, not in the manifest": ledger.unknown,
-    }
-    return pd.DataFrame(
-        {"entry": pd.Series(list(lines), dtype="str"), "n": pd.Series(list(lines.values()), dtype="int64")}
-    )
+    """Lay the account out for a report: `entry` (str), `n` (int64) and `ids` (str), one row a line of the account.
+
+    `ids` names the first ten tasks that are open or lost, separated by commas, and is "" elsewhere.
+    """
+    lines = [
+        ("submitted", ledger.submitted, ""),
+        ("completed", ledger.completed, ""),
+        ("dead-lettered", ledger.dead_lettered, ""),
+        *((f"{_INDENT}dead-lettered: {reason}", n, "") for reason, n in ledger.by_reason.items()),
+        ("still open", ledger.open, _named(ledger.open_ids)),
+        (
+            "lost" if ledger.from_manifest else "lost (cannot be seen without a manifest)",
+            ledger.lost,
+            _named(ledger.lost_ids),
+        ),
+        ("duplicate deliveries (no effect)", ledger.duplicates, ""),
+        (f"attempts ({ledger.mean_attempts:.2f} a task, at most {ledger.max_attempts})", ledger.attempts, ""),
+        ("redriven tasks", ledger.redriven, ""),
+        ("in the status table, not in the manifest", ledger.unknown, ""),
+    ]
+    return pd.DataFrame(lines, columns=["entry", "n", "ids"]).astype({"entry": "str", "n": "int64", "ids": "str"})
 
 
 def to_dict(ledger: Ledger) -> dict[str, object]:
     """Give the account as JSON can hold it; of `open_ids` and `lost_ids` the first 100, with their `total`."""
     return {
         **{name: getattr(ledger, name) for name in ("submitted", "completed", "dead_lettered", "open", "lost")},
-        **{name: getattr(ledger, name) for name in ("duplicates", "unknown", "from_manifest", "balanced", "closed")},
+        **{name: getattr(ledger, name) for name in ("duplicates", "redriven", "unknown", "from_manifest")},
+        **{name: getattr(ledger, name) for name in ("balanced", "closed")},
+        "attempts": {"total": ledger.attempts, "mean": ledger.mean_attempts, "max": ledger.max_attempts},
         "by_state": dict(ledger.by_state),
         "by_reason": dict(ledger.by_reason),
         "open_ids": {"total": len(ledger.open_ids), "ids": list(ledger.open_ids[:_MAX_IDS])},
@@ -117,18 +140,22 @@ def verify(ledger: Ledger) -> None:
     """Raise `LedgerOpen`, naming ids, unless every submitted task is final and accounted for."""
     if ledger.closed:
         return
-    named = ", ".join([*ledger.lost_ids, *ledger.open_ids][:_MAX_NAMED])
+    named = _named((*ledger.lost_ids, *ledger.open_ids))
     raise LedgerOpen(
         f"The ledger is open: of {ledger.submitted:,} tasks {ledger.open:,} are still open and {ledger.lost:,} lost; "
         f"the first are {named}."
     )
 
 
+def _named(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_MAX_NAMED])
+
+
 def _check(manifest: pd.DataFrame | None, tasks: pd.DataFrame, dead: pd.DataFrame) -> None:
     """Refuse frames that would make a count wrong."""
     if manifest is not None:
         require(manifest, "manifest", "task_id")
-    require(tasks, "tasks", "task_id", "state", "reason", "n_duplicates")
+    require(tasks, "tasks", "task_id", "state", "reason", "n_attempts", "n_duplicates")
     require(dead, "dead", "task_id", "reason")
     if not tasks["task_id"].is_unique:
         raise BadInput(
@@ -147,10 +174,10 @@ def _settle(book: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool) -> 
     # `isin` says the same, but of a million texts in a million it takes 16 s; an index takes 0.4 s.
     in_dead = written.index.get_indexer(book.index) >= 0
     # With an empty queue nothing can bring an open task back; its dead letter is where it ended, whatever its status.
-    given_up = in_dead & (state.isin(_OPEN_STATES) if queue_is_empty else without_status)
+    given_up = in_dead & (state.isin(OPEN_STATES) if queue_is_empty else without_status)
     reason = book["reason"].fillna(written.reindex(book.index))
-    reason = reason.mask(given_up & reason.isna(), "receive_limit")
+    reason = reason.mask(given_up & reason.isna(), str(Reason.RECEIVE_LIMIT))
     state = state.mask(given_up, "dead_lettered")
     if queue_is_empty:
         state = state.mask(without_status & ~in_dead, LOST)
-    return pd.DataFrame({"state": state, "reason": reason, "n_duplicates": book["n_duplicates"]})
+    return pd.DataFrame({"state": state, "reason": reason})

@@ -24,6 +24,8 @@ class Data:
     tasks: pd.DataFrame = field(repr=False)  #: As `frames.TASK_COLUMNS`
     attempts: pd.DataFrame = field(repr=False)  #: As `frames.ATTEMPT_COLUMNS`
     dead: pd.DataFrame = field(repr=False)  #: As `queues.DEAD_COLUMNS`: this run's, and those that name no run
+    read_at: datetime  #: When it was read; of a run that does not say, its last change: no task is taken for stuck
+    queue_is_empty: bool  #: Whether the queue held no message just before; False where a run does not say
     manifest: pd.DataFrame | None = field(repr=False, default=None)  #: What was submitted; None for a time window
     run: Run | None = None
 
@@ -39,12 +41,14 @@ class Data:
 def collect(live: stack.Stack, run: Run, max_dead_letters: int) -> Data:
     """Read a run's tasks by id and the dead-letter queue, and keep both in the run's folder."""
     manifest = run.load("manifest")
+    read_at, queue_is_empty = _now(live)
     found = status.get(live, manifest["task_id"].tolist())
     sends = run.load("sends") if (run.folder / "sends.parquet").is_file() else None
     tasks = with_pending(found.tasks, manifest, run.id, sends)
     dead = _of_run(queues.dead_letters(live, max_dead_letters), run.id)
     for name, frame in {"tasks": tasks, "attempts": found.attempts, "dead": dead}.items():
         run.save(name, frame)
+    run.record(read={"at": read_at.isoformat(), "queue_is_empty": queue_is_empty})
     return _of_folder(run, manifest)
 
 
@@ -59,18 +63,36 @@ def load(chosen: Mapping[str, Value]) -> Data:
         run = runs.find(str(chosen["run_id"]), str(chosen["runs_dir"]))
         return _of_folder(run, run.load("manifest"))
     live = stack.describe(connect(str(chosen["target"]), str(chosen["region"]) or None), str(chosen["stack_name"]))
+    read_at, queue_is_empty = _now(live)
     found = status.window(live, datetime.now(UTC) - timedelta(hours=hours))
     dead = queues.dead_letters(live, int(chosen.get("max_dead_letters", 1_000)))
     source = f"stack {live.name} in {live.target.region}, tasks that changed in the last {hours:g} h"
-    return Data(source=source, tasks=found.tasks, attempts=found.attempts, dead=dead)
+    return Data(
+        source=source,
+        tasks=found.tasks,
+        attempts=found.attempts,
+        dead=dead,
+        read_at=read_at,
+        queue_is_empty=queue_is_empty,
+    )
+
+
+def _now(live: stack.Stack) -> tuple[datetime, bool]:
+    """Return the time, and whether the queue is empty; before tasks are read, since only then no task can go on."""
+    return datetime.now(UTC), queues.counts(live).n_unsettled == 0
 
 
 def _of_folder(run: Run, manifest: pd.DataFrame) -> Data:
+    tasks, read = run.load("tasks"), run.results().get("read", {})
+    # NaT where nothing has changed yet: then no task has a lease either.
+    changed_at = tasks["updated_at"].fillna(pd.Timestamp(0, tz="UTC")).max()
     return Data(
         source=f"run {run.id}",
-        tasks=run.load("tasks"),
+        tasks=tasks,
         attempts=run.load("attempts"),
         dead=run.load("dead"),
+        read_at=datetime.fromisoformat(read["at"]) if read else changed_at,
+        queue_is_empty=bool(read.get("queue_is_empty")),
         manifest=manifest,
         run=run,
     )
