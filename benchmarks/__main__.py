@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import drain, report
+from benchmarks import drain, redrive, report
 
-BENCHMARKS = {"drain": drain.main, "report": report.main}
+BENCHMARKS = {"drain": drain.main, "redrive": redrive.main, "report": report.main}
 
 
 def main() -> int:

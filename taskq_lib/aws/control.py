@@ -1,13 +1,37 @@
-"""The event source mapping between queue and function."""
+"""The event source mapping between queue and function: its state, and a pause of it."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
+from taskq_lib.aws import queues
+from taskq_lib.aws.queues import Counts
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import NotDone
 
 SETTLE_S = 120.0
+#: SQS's counts are approximate: messages in flight are at zero once they have been for this long.
+STEADY_S = 5.0
+#: How long the change of the queue is measured.
+GROWTH_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """What the queue holds, and how that changes."""
+
+    counts: Counts
+    growth_per_s: float  #: Change of all messages a second: arrivals, less completions where the mapping is enabled
+    retention_h: float  #: How long the queue keeps a message that nobody takes, hours
+
+    def facts(self) -> dict[str, float]:
+        """Return it under the words that people use."""
+        return {
+            **self.counts.facts(),
+            "change a second": self.growth_per_s,
+            "hours until the oldest message expires, at most": self.retention_h,
+        }
 
 
 def state(stack: Stack) -> str:
@@ -23,8 +47,109 @@ def wait_enabled(stack: Stack) -> str:
         if found == "Disabled" or time.monotonic() > end:
             raise NotDone(
                 f"The event source mapping of stack {stack.name!r} is {found}: tasks wait in the queue.",
-                f"Enable it: aws lambda update-event-source-mapping --uuid {stack.outputs['EventSourceMappingId']} "
-                "--enabled",
+                f"Enable it: {_command(stack, enable=True)}, or 52_pause_resume with action resume.",
             )
         time.sleep(2)
     return found
+
+
+def flow(stack: Stack) -> Flow:
+    """Count the messages twice, `GROWTH_S` apart; takes so long."""
+    before, begun = queues.counts(stack), time.monotonic()
+    time.sleep(GROWTH_S)
+    after = queues.counts(stack)
+    growth = (after.n_unsettled - before.n_unsettled) / (time.monotonic() - begun)
+    return Flow(counts=after, growth_per_s=round(growth, 2), retention_h=round(queues.retention_s(stack) / 3600, 2))
+
+
+def pause(stack: Stack, timeout_s: float) -> str:
+    """Disable the mapping and wait until it is; one that is disabled stays so. Returns what was done, in words.
+
+    What is in flight finishes, and what is delayed comes back visible; no attempt is used up. Raises `NotDone` where
+    the mapping is not disabled within `timeout_s`.
+    """
+    return _switch(stack, timeout_s, enable=False)
+
+
+def resume(stack: Stack, timeout_s: float) -> str:
+    """Enable the mapping and wait until it is; one that is enabled stays so. Returns what was done, in words.
+
+    Raises `NotDone` where it is not enabled within `timeout_s`.
+    """
+    return _switch(stack, timeout_s, enable=True)
+
+
+def verify_paused(stack: Stack, timeout_s: float) -> Counts:
+    """Wait until no message has been in flight for `STEADY_S`; returns the counts, raises `NotDone` after `timeout_s`.
+
+    The counts are approximate on AWS. A message that comes back after a failure is not in flight; it waits.
+    """
+    if (found := state(stack)) != "Disabled":
+        raise NotDone(f"The event source mapping of stack {stack.name!r} is {found}, not Disabled.", _way_back(stack))
+    end, busy_at = time.monotonic() + timeout_s, time.monotonic()
+    while True:
+        counts, now = queues.counts(stack), time.monotonic()
+        busy_at = now if counts.n_in_flight else busy_at
+        if now - busy_at >= STEADY_S:
+            return counts
+        if now > end:
+            raise NotDone(
+                f"The mapping is disabled, and {counts.n_in_flight:,} messages are still in flight after "
+                f"{timeout_s:g} s: their batches run on, or wait for their visibility timeout.",
+                f"Run it again with a longer timeout_s. {_way_back(stack)}",
+            )
+        time.sleep(0.5)
+
+
+def verify_resumed(stack: Stack, timeout_s: float) -> Counts:
+    """Wait until messages move or the queue is empty; returns the counts, raises `NotDone` after `timeout_s`."""
+    if (found := state(stack)) != "Enabled":
+        raise NotDone(f"The event source mapping of stack {stack.name!r} is {found}, not Enabled.", _way_back(stack))
+    before, end = queues.counts(stack), time.monotonic() + timeout_s
+    counts = before
+    while counts.n_visible and not counts.n_in_flight and counts.n_visible >= before.n_visible:
+        if time.monotonic() > end:
+            raise NotDone(
+                f"The mapping is enabled, and none of {counts.n_visible:,} visible messages moved in {timeout_s:g} s.",
+                "Look at the function's concurrency and its log; Lambda may take a minute to begin.",
+            )
+        time.sleep(0.5)
+        counts = queues.counts(stack)
+    return counts
+
+
+def _switch(stack: Stack, timeout_s: float, *, enable: bool) -> str:
+    wanted, passing = ("Enabled", "Enabling") if enable else ("Disabled", "Disabling")
+    if (found := state(stack)) == wanted:
+        return f"The mapping was {wanted} already; nothing was changed."
+    end, asked = time.monotonic() + timeout_s, found == passing
+    while found != wanted:
+        if time.monotonic() > end:
+            raise NotDone(
+                f"The event source mapping of stack {stack.name!r} is {found}, not {wanted}, after {timeout_s:g} s.",
+                f"It may still get there: run it again to wait on. {_way_back(stack)}",
+            )
+        asked = asked or _ask(stack, enable=enable)
+        time.sleep(0.2)
+        found = state(stack)
+    return f"The mapping is {wanted}."
+
+
+def _ask(stack: Stack, *, enable: bool) -> bool:
+    """Ask for the change; False where the mapping is still busy with the last one, and is to be asked again."""
+    client = stack.target.client("lambda")
+    try:
+        client.update_event_source_mapping(UUID=stack.outputs["EventSourceMappingId"], Enabled=enable)
+    except client.exceptions.ResourceInUseException:
+        time.sleep(1)
+        return False
+    return True
+
+
+def _command(stack: Stack, *, enable: bool) -> str:
+    switch = "--enabled" if enable else "--no-enabled"
+    return f"aws lambda update-event-source-mapping --uuid {stack.outputs['EventSourceMappingId']} {switch}"
+
+
+def _way_back(stack: Stack) -> str:
+    return f"The way back: {_command(stack, enable=True)} resumes, {_command(stack, enable=False)} pauses."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,42 +84,82 @@ def refuse_messages(found: Counts, *, allowed: bool) -> None:
         )
 
 
-def dead_letters(stack: Stack, limit: int = 10_000) -> pd.DataFrame:
+def dead_letters(
+    stack: Stack, limit: int = 10_000, judge: Callable[[Mapping[str, Any]], str | None] | None = None
+) -> pd.DataFrame:
     """Take the inventory of the dead-letter queue: at most `limit` messages, none removed, all shown again at the end.
 
     It takes at most half of `PEEK_S` seconds; `counts` says how many messages there are in all.
     Returns one row a message with the columns of `DEAD_COLUMNS`; `reason` is `receive_limit` where the function
     attached none, which means that SQS itself moved the message: it never failed in the handler.
+    `judge` is given each message as SQS returns it, whole; what it says is one more column, `fault` (str).
     """
-    sqs, url = stack.target.client("sqs"), stack.dead_letter_queue_url
-    rows: dict[str, dict[str, Any]] = {}
-    handles: dict[str, str] = {}
-    n_empty, end = 0, time.monotonic() + PEEK_S / 2
-    try:
-        # SQS answers from a sample of its hosts: one empty answer does not mean an empty queue. What was hidden first
-        # must not show again before the end, or the walk would not end.
-        while len(rows) < limit and n_empty < 2 and time.monotonic() < end:
-            answer = sqs.receive_message(
-                QueueUrl=url,
-                MaxNumberOfMessages=min(10, limit - len(rows)),
-                VisibilityTimeout=PEEK_S,
-                WaitTimeSeconds=1,
-                MessageAttributeNames=["All"],
-                MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
-            ).get("Messages", [])
-            fresh = [message for message in answer if message["MessageId"] not in rows]
-            n_empty = 0 if fresh else n_empty + 1
-            handles |= {message["MessageId"]: message["ReceiptHandle"] for message in answer}
-            rows |= {message["MessageId"]: _row(message) for message in fresh}
-    finally:
-        _show_again(sqs, url, list(handles.values()))
-    frame = pd.DataFrame({name: [row[name] for row in rows.values()] for name in DEAD_COLUMNS})
-    for name, dtype in DEAD_COLUMNS.items():
+    columns = DEAD_COLUMNS | ({"fault": "str"} if judge else {})
+    with shown_again(stack) as handles:
+        rows = [
+            _row(message) | ({"fault": judge(message)} if judge else {}) for message in walk(stack, handles, limit)
+        ]
+    frame = pd.DataFrame({name: [row[name] for row in rows] for name in columns})
+    for name, dtype in columns.items():
         if dtype == TIME:
             frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601", errors="coerce")
         elif dtype == "Int32":
             frame[name] = pd.to_numeric(frame[name], errors="coerce")
-    return frame.astype(DEAD_COLUMNS)
+    return frame.astype(columns)
+
+
+@contextmanager
+def shown_again(stack: Stack) -> Iterator[dict[str, str]]:
+    """Give a dict, message id -> receipt handle, for dead letters that a walk hides.
+
+    What is in it when the block ends, however it ends, is shown again; who deletes a message takes it out.
+    """
+    handles: dict[str, str] = {}
+    try:
+        yield handles
+    finally:
+        _show_again(stack.target.client("sqs"), stack.dead_letter_queue_url, list(handles.values()))
+
+
+def walk(
+    stack: Stack, handles: dict[str, str], limit: int = 1_000_000, hide_s: int = PEEK_S
+) -> Iterator[dict[str, Any]]:
+    """Yield each message of the dead-letter queue once, as SQS returns it, at most `limit`; `handles` are kept current.
+
+    Each is hidden for `hide_s`, and the walk ends after half of that: what was hidden first must not show again before
+    the end, or the walk would not end.
+    """
+    sqs, url = stack.target.client("sqs"), stack.dead_letter_queue_url
+    seen: set[str] = set()
+    n_empty, end = 0, time.monotonic() + hide_s / 2
+    # SQS answers from a sample of its hosts: one empty answer does not mean an empty queue.
+    while len(seen) < limit and n_empty < 2 and time.monotonic() < end:
+        answer = sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=min(10, limit - len(seen)),
+            VisibilityTimeout=hide_s,
+            WaitTimeSeconds=1,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+        ).get("Messages", [])
+        handles |= {message["MessageId"]: message["ReceiptHandle"] for message in answer}
+        fresh = [message for message in answer if message["MessageId"] not in seen]
+        seen |= {message["MessageId"] for message in fresh}
+        n_empty = 0 if fresh else n_empty + 1
+        yield from fresh
+
+
+def n_hidden_dead(stack: Stack) -> int:
+    """Count the dead letters that some reader has hidden just now; approximate on AWS."""
+    return _count(stack, stack.dead_letter_queue_url)[1]
+
+
+def retention_s(stack: Stack) -> int:
+    """Return how long the queue keeps a message that nobody takes, in seconds."""
+    answer = stack.target.client("sqs").get_queue_attributes(
+        QueueUrl=stack.queue_url, AttributeNames=["MessageRetentionPeriod"]
+    )
+    return int(answer["Attributes"]["MessageRetentionPeriod"])
 
 
 def _count(stack: Stack, url: str) -> tuple[int, int, int]:

@@ -1,28 +1,37 @@
-"""Send tasks to the queue: batches packed by count and by bytes, several requests in flight, failed entries retried."""
+"""Send tasks to the queue: packed by count and by bytes, several requests in flight; what was sent survives a kill."""
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 from tqdm import tqdm
 
 from taskq_lib.aws.stack import Stack
-from taskq_lib.errors import BadInput, NotDone
+from taskq_lib.errors import BadInput, NotDone, RunExists
 from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, Task
 
 BATCH_SIZE = 10  # SQS SendMessageBatch takes no more
 #: One request takes about 20 ms on AWS and a client's threads share one core: more of them gain little.
 MAX_REQUESTS = 16
 N_TRIES = 8
+#: What was acknowledged: one line a request while it is sent, then one frame.
+_JOURNAL, _RECORD = "sends.jsonl", "sends.parquet"
+_Row = tuple[str, str, float, int]  # as `_COLUMNS`, the time in Unix seconds
 _COLUMNS = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
+
+_AGAIN = "Run the same again with the same run id: it sends what is missing, and nothing twice that was acknowledged."
 
 #: The widest number that a body can hold as enqueued_at, for checking sizes before the time is known.
 _WIDEST_TIME = 4_102_444_799.999
@@ -40,30 +49,92 @@ def send_one(stack: Stack, task: Task) -> str:
 
 
 def send(stack: Stack, manifest: Path, run_id: str, *, progress: bool = True) -> pd.DataFrame:
-    """Send every task of the manifest file, which so is on disk before anything is sent.
+    """Send the tasks of the manifest file that are not acknowledged yet: all of them, or what a kill left of them.
 
     A task is enqueued when it is handed to a request, or, with arrivals over time (`offset_s` above 0), when it was
-    meant to arrive: a submitter that falls behind must not hide the wait it causes (coordinated omission).
+    meant to arrive: a submitter that falls behind must not hide the wait it causes (coordinated omission). Resumed,
+    the first task that is missing is due at once and the others keep their distance from it.
 
-    Returns one row a message: task_id, message_id (str), enqueued_at (datetime64[us, UTC]), n_tries (Int32); it is
-    also written beside the manifest as `sends.parquet`, after an interruption too, with what was sent until then.
-    Raises `BadInput` before anything is sent, `NotDone` where entries still failed after `N_TRIES` tries.
+    What SQS acknowledges is in the journal beside the manifest at once. A message whose answer was lost is sent a
+    second time, at most 10 for each request in flight; the function takes the second for a duplicate.
+
+    Returns one row a message, earlier calls' too: task_id, message_id (str), enqueued_at (datetime64[us, UTC]),
+    n_tries (Int32); it is also written as `sends.parquet`, after an interruption with what was sent until then.
+    Raises `BadInput` before anything is sent, `RunExists` where another process submits this run or it was submitted
+    to another stack, `NotDone` where entries still failed after `N_TRIES` tries.
     """
-    tasks = pd.read_parquet(manifest)
-    sender = _Sender(stack, progress=progress, total=len(tasks))
-    try:
-        sender.run(_tasks(tasks, run_id), tasks["offset_s"].tolist())
-    finally:
-        sends = _frame(sender.sent)
-        sends.to_parquet(manifest.parent / "sends.parquet", index=False)
+    manifested = pd.read_parquet(manifest)
+    tasks = _tasks(manifested, run_id)
+    journal = manifest.with_name(_JOURNAL)
+    with alone(manifest.with_name("submit.lock")):
+        earlier = sent(stack, manifest)
+        known = set(earlier["task_id"])
+        rest = [one for one in zip(tasks, manifested["offset_s"], strict=True) if one[0].task_id not in known]
+        if not rest and not journal.exists():
+            return earlier
+        passed_s = rest[0][1] if rest and known else 0.0
+        bar = tqdm(total=len(tasks), initial=len(known), unit="task", desc="submit", disable=not progress)
+        with _begun(journal, earlier) as sink:
+            try:
+                _Sender(stack, sink, bar).run([task for task, _ in rest], [offset - passed_s for _, offset in rest])
+            finally:
+                sends = _read(journal)
+                _write_whole(manifest.with_name(_RECORD), sends.to_parquet)
+        journal.unlink()
     return sends
+
+
+def sent(stack: Stack, manifest: Path) -> pd.DataFrame:
+    """Return what is acknowledged so far, one row a message as `send` returns it.
+
+    None where the stack was made anew since: its queue has none of these messages, and the old one's are gone with it.
+    Raises `RunExists` where they were sent to a stack of another name, region, account or target.
+    """
+    journal, record = manifest.with_name(_JOURNAL), manifest.with_name(_RECORD)
+    # The journal is there from the first message until the record is whole.
+    found = _read(journal) if journal.exists() else pd.read_parquet(record) if record.exists() else _frame([])
+    here = _origin(stack)
+    origin = found.attrs.get("origin") or here
+    if origin["stack"] != here["stack"]:
+        raise RunExists(
+            f"Run {manifest.parent.name!r} was submitted to {origin['stack']}; this is {here['stack']}.",
+            "Name that one to go on with the run, or choose another run id.",
+        )
+    if origin["mapping"] != here["mapping"]:
+        found = found.head(0)
+    found.attrs["origin"] = here
+    return found
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Hold the lock file for this process; raises `RunExists` where another one holds it.
+
+    The kernel keeps the lock, so that it ends with its process, however that ends; the file is no more than its name.
+    """
+    while True:
+        with lock.open("ab") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunExists(
+                    f"Run {lock.parent.name!r} is in the hands of another process.",
+                    "Wait until that one ends, or end it; the same command then goes on from where it was.",
+                ) from error
+            # Its last holder may have removed the file after we opened it; then nobody else would see our lock.
+            if os.fstat(held.fileno()).st_nlink:
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+                return
 
 
 def verify(manifest: pd.DataFrame, sends: pd.DataFrame) -> None:
     """Raise `NotDone` unless every task of the manifest was acknowledged once, each under its own message id."""
     missing = manifest.loc[~manifest["task_id"].isin(sends["task_id"]), "task_id"]
     if len(missing):
-        raise NotDone(f"{len(missing):,} tasks were not acknowledged, the first is {missing.iloc[0]}.")
+        raise NotDone(f"{len(missing):,} tasks were not acknowledged, the first is {missing.iloc[0]}.", _AGAIN)
     if sends["task_id"].duplicated().any() or sends["message_id"].duplicated().any():
         raise NotDone("A task was acknowledged twice, or two tasks under one message id.")
 
@@ -71,17 +142,16 @@ def verify(manifest: pd.DataFrame, sends: pd.DataFrame) -> None:
 class _Sender:
     """The requests in flight and what has come of them."""
 
-    def __init__(self, stack: Stack, *, progress: bool, total: int) -> None:
+    def __init__(self, stack: Stack, journal: IO[bytes], bar: tqdm[Any]) -> None:
         self.limit = _Limit()
         self.sqs = stack.target.client("sqs")
         self.queue_url = stack.queue_url
-        #: task id, message id, enqueued_at in Unix seconds, tries; appended to by all threads, which is atomic
-        self.sent: list[tuple[str, str, float, int]] = []
-        self.bar = tqdm(total=total, unit="task", desc="submit", disable=not progress)
+        self.journal = journal
+        self.bar = bar
 
     def run(self, tasks: Sequence[Task], offsets: Sequence[float]) -> None:
         """Send all tasks; whatever happens, the requests in flight are awaited and counted."""
-        in_flight: set[Future[None]] = set()
+        in_flight: set[Future[int]] = set()
         with self.bar, ThreadPoolExecutor(MAX_REQUESTS, thread_name_prefix="submit") as pool:
             try:
                 for entries in pack(tasks, offsets, time.time()):
@@ -92,14 +162,13 @@ class _Sender:
                 while in_flight:
                     in_flight = self._collect(in_flight)
 
-    def _collect(self, in_flight: set[Future[None]]) -> set[Future[None]]:
+    def _collect(self, in_flight: set[Future[int]]) -> set[Future[int]]:
         done, rest = wait(in_flight, return_when=FIRST_COMPLETED)
         for future in done:
-            future.result()
-        self.bar.update(len(self.sent) - self.bar.n)
+            self.bar.update(future.result())
         return rest
 
-    def _request(self, entries: list[dict[str, Any]]) -> None:
+    def _request(self, entries: list[dict[str, Any]]) -> int:
         """Send one batch; entries that SQS refuses for its own reasons are sent again, alone or with each other."""
         open_ = {str(i): entry for i, entry in enumerate(entries)}
         for n_try in range(1, N_TRIES + 1):
@@ -107,24 +176,32 @@ class _Sender:
             asked_at = time.monotonic()
             answer = self.sqs.send_message_batch(QueueUrl=self.queue_url, Entries=batch)
             self.limit.learn(time.monotonic() - asked_at)
-            for done in answer.get("Successful", []):
-                entry = open_.pop(done["Id"])
-                self.sent.append((entry["task_id"], done["MessageId"], entry["enqueued_at"], n_try))
+            taken = [(open_.pop(done["Id"]), done["MessageId"]) for done in answer.get("Successful", [])]
+            self._note([(entry["task_id"], id_, entry["enqueued_at"], n_try) for entry, id_ in taken])
             failed = answer.get("Failed", [])
             if fatal := [one for one in failed if one.get("SenderFault")]:
                 raise NotDone(
                     f"SQS refuses {len(fatal)} messages, the first as {fatal[0].get('Code')}: "
                     f"{fatal[0].get('Message')} (task {open_[fatal[0]['Id']]['task_id']}).",
-                    "The tasks sent so far are in sends.parquet; correct the cause and submit the rest as a new run.",
+                    f"Correct the cause. {_AGAIN}",
                 )
             if not open_:
-                return
+                return len(entries)
             time.sleep(random.uniform(0, min(5.0, 0.1 * 2**n_try)))  # noqa: S311 - jitter, not a secret
         raise NotDone(
             f"{len(open_)} messages were still refused after {N_TRIES} tries, the first for task "
             f"{next(iter(open_.values()))['task_id']}.",
-            "The tasks sent so far are in sends.parquet; look at the queue's health and submit the rest as a new run.",
+            f"Look at the queue's health. {_AGAIN}",
         )
+
+    def _note(self, rows: list[_Row]) -> None:
+        """Add the acknowledged tasks to the journal; called by all threads, and each write is whole.
+
+        Handed to the operating system, a line outlives this process. It is not forced to the disk: only a crash of the
+        machine could take it from there, and then the task is sent a second time, which does no harm.
+        """
+        self.journal.write(_line(rows))
+        self.journal.flush()
 
 
 class _Limit:
@@ -199,8 +276,42 @@ def _tasks(manifest: pd.DataFrame, run_id: str) -> list[Task]:
     return tasks
 
 
-def _frame(sent: Sequence[tuple[str, str, float, int]]) -> pd.DataFrame:
-    frame = pd.DataFrame(sent, columns=list(_COLUMNS))
+def _origin(stack: Stack) -> dict[str, str]:
+    """Return whom messages are sent to: which stack, and its mapping, whose id is new each time the stack is made."""
+    account = urlsplit(stack.queue_url).path.strip("/").partition("/")[0]
+    where = f"stack {stack.name} in {stack.target.region} ({stack.target.name}), account ...{account[-4:]}"
+    return {"stack": where, "mapping": stack.outputs.get("EventSourceMappingId", "")}
+
+
+def _begun(journal: Path, earlier: pd.DataFrame) -> IO[bytes]:
+    """Return the journal to append to; it is written anew, without a torn line and without messages that are gone."""
+    rows = zip(*(earlier[name].tolist() for name in _COLUMNS), strict=True)
+    known = [(id_, message_id, at.timestamp(), n_tries) for id_, message_id, at, n_tries in rows]
+    content = _line(earlier.attrs["origin"]) + _line(known)
+    _write_whole(journal, lambda partial: partial.write_bytes(content))
+    return journal.open("ab")
+
+
+def _read(journal: Path) -> pd.DataFrame:
+    """Read the journal; what follows its last newline is a line that a kill has torn, and no line of it."""
+    origin, *requests = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]] or [None]
+    frame = _frame([row for rows in requests for row in rows])
+    frame.attrs["origin"] = origin
+    return frame
+
+
+def _line(entry: object) -> bytes:
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_suffix(".partial")
+    write(partial)
+    partial.replace(path)
+
+
+def _frame(rows: Sequence[_Row]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     # Through whole milliseconds, as the body has them: seconds as floats are cut to the microsecond below.
     frame["enqueued_at"] = pd.to_datetime((frame["enqueued_at"] * 1000).round().astype("int64"), unit="ms", utc=True)
     return frame.astype(_COLUMNS)

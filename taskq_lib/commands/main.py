@@ -18,6 +18,7 @@ from taskq_lib.errors import BadInput, NotDone, NotebookFailed, TaskqError
 #: command -> (module, what it does)
 COMMANDS = {
     "report": ("report", "deploy, submit, process, analyse, and write a report of it"),
+    "run": ("run", "run one notebook into a run's folder"),
     "submit": ("submit_task", "send one task"),
     "status": ("check_task_status", "show the status of tasks by id"),
     "deploy": ("deploy", "create or update the stack"),

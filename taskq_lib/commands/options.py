@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from taskq_lib.aws.stack import DEFAULT_NAME, Stack, describe
 from taskq_lib.aws.target import Target, connect
@@ -45,6 +45,31 @@ def read_pairs(given: Iterable[Sequence[str]]) -> dict[str, str]:
             raise BadInput(f"Parameter {name!r} is given twice.")
         found[name] = value
     return found
+
+
+def of_notebooks(parser: argparse.ArgumentParser, run_id_help: str) -> None:
+    """Add what runs notebooks: --target, --region, --stack-name, --run-id, -p and --json; None where not given."""
+    parser.add_argument("--target", help="local (the embedded engine, default) or aws (AWS_PROFILE, AWS_REGION)")
+    parser.add_argument("--region", help="AWS region; default AWS_REGION, on the engine us-east-1")
+    parser.add_argument("--stack-name", help=f"CloudFormation stack; default {DEFAULT_NAME}")
+    parser.add_argument("--run-id", help=run_id_help)
+    pairs(parser, "a notebook's parameter, such as n_tasks, mix or seed")
+    as_json(parser)
+
+
+def read_notebooks(args: argparse.Namespace) -> dict[str, str]:
+    """Read what `of_notebooks` declared as parameters of notebooks; a value that is given twice must be the same."""
+    given = read_pairs(args.parameter)
+    for name in ("target", "region", "stack_name", "run_id"):
+        value = getattr(args, name)
+        if value is not None and given.setdefault(name, value) != value:
+            raise BadInput(f"{name} is given twice, as {value!r} and as {given[name]!r}.")
+    return given
+
+
+def teller(args: argparse.Namespace) -> Callable[[str], object]:
+    """Return what prints pieces of text as they come; nothing with --json."""
+    return (lambda _text: None) if args.json else (lambda text: print(text, end="", flush=True))
 
 
 def target_of(args: argparse.Namespace) -> Target:

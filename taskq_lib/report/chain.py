@@ -1,13 +1,16 @@
-"""Run the notebooks in their order under papermill, strictly, into a run's folder."""
+"""Run notebooks under papermill, strictly, into a run's folder: the chain in its order, or one of them."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
+import itertools
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,19 +21,34 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from taskq_lib import PROJECT_ROOT
-from taskq_lib.errors import NotebookFailed
-from taskq_lib.report import pages, runs
+from taskq_lib.errors import BadInput, NotebookFailed, RunExists
+from taskq_lib.report import pages, runs, selection
 from taskq_lib.report.parameters import Value, parse
 from taskq_lib.report.runs import Run
 from taskq_lib.report.versions import versions
 from taskq_lib.workload import Workload
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
+#: Sections of the results that a later call of the same run must not show before it has found them again.
+_FINDINGS = ("ledger", "latency", "throughput", "failure_rate", "dead_letters", "notebooks_s", "finished_at")
 
 
 def notebooks() -> list[Path]:
-    """Return the notebooks of the chain; their numbers are their order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """Return the notebooks of the chain: those whose number ends in 0; their numbers are their order.
+
+    The others are run one by one, when a person has decided to (`taskq run`).
+    """
+    return sorted(NOTEBOOKS.glob("[0-9]0_*.ipynb"))
+
+
+def find(name: str) -> Path:
+    """Return the notebook of this name, such as 51_redrive, of the chain or not; raises `BadInput`."""
+    known = {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+        raise BadInput(f"There is no notebook {name!r}; nothing was run.", hint)
+    return known[name]
 
 
 def declared(notebook: Path) -> set[str]:
@@ -38,50 +56,90 @@ def declared(notebook: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(notebook)))
 
 
-def _defaults() -> dict[str, Value]:
-    """Return every parameter of the chain with its notebook's own value."""
-    found = [papermill.inspect_notebook(str(notebook)) for notebook in notebooks()]
+def _defaults(wanted: Sequence[Path]) -> dict[str, Value]:
+    """Return every parameter of these notebooks with its own value there."""
+    found = [papermill.inspect_notebook(str(notebook)) for notebook in wanted]
     return {name: ast.literal_eval(entry["default"]) for entries in found for name, entry in entries.items()}
 
 
-def checked(given: Mapping[str, str]) -> dict[str, Value]:
-    """Read parameters from texts, as a command line gives them; raises `BadInput` before anything runs."""
-    chosen = parse(given, set().union(*(declared(notebook) for notebook in notebooks())))
-    # Some values are allowed alone and not together; the workload knows which.
+def checked(given: Mapping[str, str], wanted: Sequence[Path] | None = None) -> dict[str, Value]:
+    """Read parameters of the chain, or of the notebooks `wanted`, from texts as a command line gives them.
+
+    Raises `BadInput` before anything runs.
+    """
+    chosen = parse(given, set().union(*(declared(notebook) for notebook in wanted or notebooks())))
+    # Some values are allowed alone and not together; the workload and the selection know which.
+    selection.check(chosen)
     fields = {field.name for field in dataclasses.fields(Workload)}
     Workload(**{"n_tasks": 1} | {name: value for name, value in chosen.items() if name in fields})  # type: ignore[arg-type]
     return chosen
 
 
-def prepare(chosen: Mapping[str, Value]) -> Run:
-    """Make the run's folder; raises `BadInput` or `RunExists` and leaves nothing behind then."""
-    return runs.create(str(chosen.get("run_id", "")), str(chosen.get("runs_dir", runs.DEFAULT_ROOT)))
+@contextmanager
+def prepared(chosen: Mapping[str, Value]) -> Iterator[Run]:
+    """Yield the run to execute, which no other process executes meanwhile: a new one, or one that did not end well.
+
+    Raises `BadInput` or `RunExists` and leaves nothing behind then.
+    """
+    with runs.open_for_report(str(chosen.get("run_id", "")), str(chosen.get("runs_dir", runs.DEFAULT_ROOT))) as run:
+        _refuse_others(run, chosen)
+        yield run
+
+
+def _refuse_others(run: Run, chosen: Mapping[str, Value]) -> None:
+    """Raise `RunExists` where an earlier call made other tasks than these, or sent them elsewhere."""
+    values = _defaults(notebooks()) | dict(chosen)
+    # A run that is new, or was killed before it began, is held to nothing.
+    earlier = run.results().get("parameters", values)
+    names = {"target", "region", "stack_name"} | {field.name for field in dataclasses.fields(Workload)}
+    if differing := sorted(name for name in names & values.keys() if earlier.get(name) != values[name]):
+        told = ", ".join(f"{name} {earlier.get(name)!r} and not {values[name]!r}" for name in differing)
+        raise RunExists(
+            f"Run {run.id!r} was begun with {told}.",
+            "Give it the values of its first call, and it goes on; or choose another --run-id.",
+        )
+
+
+def folder_for(notebook: Path, chosen: Mapping[str, Value]) -> Run:
+    """Return the run whose folder one notebook goes into: the one that is named, which must be there.
+
+    Where none is named, a notebook that reads a run takes the newest, as it does by hand, and another gets a new one.
+    """
+    named, root = str(chosen.get("run_id", "")), str(chosen.get("runs_dir", runs.DEFAULT_ROOT))
+    return runs.find(named, root) if named or reads_a_run(notebook, chosen) else runs.create("", root)
+
+
+def reads_a_run(notebook: Path, chosen: Mapping[str, Value]) -> bool:
+    """Whether a notebook is to read a run that was submitted, and not to act or to read a time window."""
+    return "since_hours" in declared(notebook) and not chosen.get("since_hours")
 
 
 def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object] = print) -> Path:
     """Run the chain and write the run's pages; returns the path of `index.html`.
 
+    What an earlier call of the same run showed and found goes first; what it submitted stays.
     `tell` is given a piece of text when a notebook starts and when it ends. However it ends, the pages of what ran are
     written. Raises `NotebookFailed`, naming notebook, cell and error.
     """
     started = time.monotonic()
     run.record(
+        **dict.fromkeys(_FINDINGS),
         state="running",
         target=chosen.get("target", "local"),
-        parameters=_defaults() | dict(chosen),
+        parameters=_defaults(notebooks()) | dict(chosen),
         started_at=_now(),
         versions=versions(),
     )
-    # What goes wrong is raised and reported; these would print it a second time, as tracebacks.
-    for name in ("asyncio", "papermill"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for notebook in notebooks():
+        for kind in (".ipynb", ".html"):
+            (run.folder / notebook.with_suffix(kind).name).unlink(missing_ok=True)
     seconds: dict[str, float] = {}
     state, failure = "interrupted", "The run was interrupted; what ran until then is below."
     try:
         for notebook in notebooks():
             tell(f"  {notebook.stem:<14}")
             begun = time.monotonic()
-            _execute_one(notebook, run, chosen)
+            _execute_one(notebook, run.folder / notebook.name, run, chosen)
             seconds[notebook.stem] = round(time.monotonic() - begun, 1)
             tell(f"{seconds[notebook.stem]:6.1f} s\n")
         state, failure = "complete", ""
@@ -96,13 +154,49 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
     return index
 
 
-def _execute_one(notebook: Path, run: Run, chosen: Mapping[str, Value]) -> None:
+def run_one(notebook: Path, run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object] = print) -> Path:
+    """Run one notebook into a run's folder and write the run's pages; returns the path of `index.html`.
+
+    What the folder's report says of itself stays, and so does the notebook as it ran before: it is evidence, and the
+    new one gets a number. Raises `NotebookFailed`, naming notebook, cell and error.
+    """
+    before = run.results()
+    run.record(
+        state=before.get("state", "by hand"),
+        target=before.get("target") or chosen.get("target", "local"),
+        parameters=before.get("parameters") or _defaults([notebook]) | dict(chosen),
+        started_at=before.get("started_at") or _now(),
+        versions=before.get("versions") or versions(),
+    )
+    names = itertools.chain([notebook.stem], (f"{notebook.stem}-{n}" for n in itertools.count(2)))
+    output = next(path for name in names if not (path := run.folder / f"{name}.ipynb").exists())
+    failure = "The notebook was interrupted; what ran until then is below."
+    try:
+        tell(f"  {output.stem:<14}")
+        begun = time.monotonic()
+        _execute_one(notebook, output, run, chosen)
+        tell(f"{time.monotonic() - begun:6.1f} s\n")
+        failure = ""
+    except NotebookFailed as error:
+        failure = str(error.args[0])
+        tell("failed\n")
+        raise
+    finally:
+        run.record(finished_at=_now())
+        index = _write_pages(run, failure)
+    return index
+
+
+def _execute_one(notebook: Path, output: Path, run: Run, chosen: Mapping[str, Value]) -> None:
     names = declared(notebook)
+    # What goes wrong is raised and reported; these would print it a second time, as tracebacks.
+    for name in ("asyncio", "papermill"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with tempfile.TemporaryDirectory(prefix="taskq-kernel-") as sockets:
             papermill.execute_notebook(
                 str(notebook),
-                str(run.folder / notebook.name),
+                str(output),
                 parameters={name: value for name, value in chosen.items() if name in names},
                 kernel_name="python3",
                 language="python",
@@ -137,15 +231,16 @@ def _kernel_manager(socket: str, log: Path) -> type[AsyncKernelManager]:
 
 
 def _pages_hint(run: Run) -> str:
-    return f"What ran until then, with the traceback, is in {run.folder / 'index.html'}."
+    index = run.folder / "index.html"
+    return f"What ran until then is in {index}; the same command with --run-id {run.id} goes on from there."
 
 
 def _write_pages(run: Run, failure: str) -> Path:
     log = run.folder / "kernels.log"
     if log.is_file() and log.stat().st_size == 0:
         log.unlink()
-    executed = [run.folder / notebook.name for notebook in notebooks()]
-    index = pages.write_pages(run, [pages.page_of(path) for path in executed if path.is_file()], failure)
+    executed = sorted(run.folder.glob("[0-9][0-9]_*.ipynb"), key=lambda path: path.stem)
+    index = pages.write_pages(run, [pages.page_of(path) for path in executed], failure)
     pages.write_list(run.folder.parent)
     return index
 

@@ -17,8 +17,8 @@ from nbconvert import HTMLExporter
 from taskq_lib.report.runs import Run, listed, root_folder
 
 _HERE = Path(__file__).parent
-#: The first digits of the notebooks that answer a question; the others act.
-_ANALYSIS = "345"
+#: How the notebooks that answer a question begin; the others act.
+_ANALYSIS = ("30", "40", "50")
 _TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True)
 
 
@@ -68,8 +68,8 @@ def write_pages(run: Run, pages: Sequence[Page], failure: str = "") -> Path:
     text = _TEMPLATES.get_template("index.html.j2").render(
         run=run,
         results=run.results(),
-        analysis=[page for page in pages if page.name[0] in _ANALYSIS],
-        done=[page for page in pages if page.name[0] not in _ANALYSIS],
+        analysis=[page for page in pages if page.name.startswith(_ANALYSIS)],
+        done=[page for page in pages if not page.name.startswith(_ANALYSIS)],
         bodies={page.name: _linked(page.body, anchors) for page in pages},
         failure=failure,
     )

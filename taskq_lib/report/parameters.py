@@ -9,6 +9,8 @@ from typing import Any
 
 from taskq_lib.aws import stack, template
 from taskq_lib.errors import BadInput
+from taskq_lib.merge_patch import read_edit
+from taskq_lib.report import selection
 from taskq_lib.workload import read_mix, read_priorities
 
 Value = bool | int | float | str
@@ -56,11 +58,21 @@ PARAMETERS: dict[str, Parameter] = {
     "duration_sigma": Parameter(kind=float, low=0, high=3),
     "transient_share": Parameter(kind=float, low=0, high=1),
     "permanent_share": Parameter(kind=float, low=0, high=1),
+    "crash_share": Parameter(kind=float, low=0, high=1),
     "arrival_rate_per_s": Parameter(kind=float, low=0, high=100_000),
     # Reading
     "timeout_s": Parameter(kind=float, low=0, high=86_400),
     "since_hours": Parameter(kind=float, low=0, high=24 * 3650),
     "max_dead_letters": Parameter(kind=int, low=0, high=1_000_000),
+    # Redrive
+    **{name: Parameter(kind=str, form=form) for name, form in selection.FORMS.items()},
+    "select_all": Parameter(kind=bool),
+    "max_messages": Parameter(kind=int, low=1, high=100_000),
+    "edit": Parameter(kind=str, form=read_edit),
+    "rate_per_s": Parameter(kind=float, low=0, high=10_000),
+    "canary_n": Parameter(kind=int, low=0, high=10_000),
+    # Pause and resume
+    "action": Parameter(kind=str, choices=("pause", "resume")),
 }
 
 

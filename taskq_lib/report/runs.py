@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Any
 import pandas as pd
 
 from taskq_lib import PROJECT_ROOT
+from taskq_lib.aws.submit import alone
 from taskq_lib.errors import BadInput, RunExists, RunNotFound
 from taskq_worker.contract import is_id
 
 DEFAULT_ROOT = "runs"
 _RESULTS = "results.json"
+#: What `results.json` says of a report that can go on; "running" in a run that nobody holds is one that was killed.
+_UNFINISHED = {"running", "interrupted", "failed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +60,9 @@ class Run:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
     def record(self, **sections: Any) -> None:
-        """Add or replace sections of `results.json`, whole or not at all."""
-        text = json.dumps({"run_id": self.id, **self.results(), **sections}, indent=2, allow_nan=False)
+        """Add or replace sections of `results.json`, whole or not at all; a section that is None is removed."""
+        held = {name: value for name, value in {**self.results(), **sections}.items() if value is not None}
+        text = json.dumps({"run_id": self.id, **held}, indent=2, allow_nan=False)
         partial = self.folder / f"{_RESULTS}.partial"
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(self.folder / _RESULTS)
@@ -75,8 +80,8 @@ def new_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def create(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
-    """Make the folder of a new run; an empty id gets one made from the time.
+def create(run_id: str = "", root: str | Path = DEFAULT_ROOT, **sections: Any) -> Run:
+    """Make the folder of a new run, `sections` in its results; an empty id gets one made from the time.
 
     Raises `BadInput` for an id or folder that cannot be used, `RunExists` for an id that is taken.
     """
@@ -89,12 +94,12 @@ def create(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
         folder.mkdir()
     except FileExistsError as error:
         if folder.is_dir():
-            raise RunExists(f"Run {run_id!r} exists already in {folder}.") from error
+            raise _exists(Run(id=run_id, folder=folder)) from error
         raise _unwritable(folder.parent, error) from error
     except OSError as error:
         raise _unwritable(folder.parent, error) from error
     run = Run(id=run_id, folder=folder)
-    run.record(created_at=datetime.now(UTC).isoformat())
+    run.record(created_at=datetime.now(UTC).isoformat(), **sections)
     return run
 
 
@@ -113,13 +118,45 @@ def find(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
 
 
 def open_for_submit(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
-    """Return the run to submit: a new one, or one whose folder was prepared and that nothing was submitted to yet."""
-    if run_id and (root_folder(root) / run_id).is_dir():
-        run = find(run_id, root)
-        if run.manifest.exists():
-            raise RunExists(f"Run {run_id!r} was submitted already; its manifest is {run.manifest}.")
-        return run
-    return create(run_id, root)
+    """Return the run to submit: a new one, or the one of this id; `keep_manifest` then says whether it can go on."""
+    return _there(run_id, root) or create(run_id, root)
+
+
+def keep_manifest(run: Run, manifest: pd.DataFrame) -> None:
+    """Write the run's manifest, or hold the one that is there against `manifest` (as `workload.generate` makes it).
+
+    Raises `RunExists` where they differ, or where another process submits the run.
+    """
+    with alone(run.folder / "submit.lock"):
+        # A kill while it was written leaves a `.partial` only: nothing was submitted, and it is written again.
+        if not run.manifest.exists():
+            run.save("manifest", manifest)
+            return
+    kept = run.load("manifest")
+    if len(kept) != len(manifest):
+        difference = f"{len(kept):,} tasks, and these parameters make {len(manifest):,}"
+    elif n_others := int((_comparable(kept) != _comparable(manifest)).any(axis=1).sum()):
+        difference = f"{len(kept):,} tasks, of which these parameters make {n_others:,} otherwise"
+    else:
+        return
+    raise RunExists(
+        f"Run {run.id!r} has {difference}.",
+        "To go on with it, give n_tasks, seed, mix and the other values of its first call; else choose another run id.",
+    )
+
+
+@contextmanager
+def open_for_report(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Iterator[Run]:
+    """Yield the run to report on, held by this process alone: a new one, or one that a report began and did not end.
+
+    Raises `RunExists` where the report is complete (it is never overwritten), where none was begun, or where another
+    process is at it.
+    """
+    run = _there(run_id, root) or create(run_id, root, state="running")
+    with alone(run.folder / "run.lock"):
+        if run.results().get("state") not in _UNFINISHED:
+            raise _exists(run)
+        yield run
 
 
 def listed(root: str | Path = DEFAULT_ROOT) -> list[Run]:
@@ -147,6 +184,21 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return None if value != value else value  # noqa: PLR0124 - NaN differs from itself
     return str(value)
+
+
+def _there(run_id: str, root: str | Path) -> Run | None:
+    """Return the run of this id where it has a folder; an id that is none has no folder, whatever path it spells."""
+    folder = root_folder(root) / run_id
+    return Run(id=run_id, folder=folder) if is_id(run_id) and folder.is_dir() else None
+
+
+def _exists(run: Run) -> RunExists:
+    return RunExists(f"Run {run.id!r} exists already in {run.folder}.")
+
+
+def _comparable(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return what makes the tasks what they are, in types that do not depend on which task types there are."""
+    return manifest[["task_id", "task_type", "priority", "data", "offset_s"]].astype({"task_type": "str"})
 
 
 def _unwritable(folder: Path, error: OSError) -> BadInput:

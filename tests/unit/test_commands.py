@@ -30,6 +30,7 @@ SEND = ["submit", "--type", "SEND_EMAIL", "--data", '{"to": "a@example.com"}']
 #: Every command that needs a target, with input that is right.
 NEED_A_TARGET = {
     "report": ["report", "-p", "n_tasks", "5"],
+    "run": ["run", "51_redrive"],
     "submit": SEND,
     "status": ["status", "a"],
     "deploy": ["deploy"],
@@ -63,7 +64,7 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., s
 
     def run(*argv: str) -> str:
         before = written()
-        code = main([*argv, *(["-p", "runs_dir", str(folder / "runs")] if argv[0] == "report" else [])])
+        code = main([*argv, *(["-p", "runs_dir", str(folder / "runs")] if argv[0] in {"report", "run"} else [])])
         out, err = capsys.readouterr()
         assert (code, out) == (2, "")
         sentence, hint = err.splitlines()
@@ -114,7 +115,7 @@ def status_does(monkeypatch: pytest.MonkeyPatch, work: Callable[[], int]) -> int
 @pytest.mark.parametrize(
     ("argv", "sentence", "hint"),
     [
-        (["repot"], "There is no command 'repot'; there are report, submit,", "Did you mean `taskq report`?"),
+        (["repot"], "There is no command 'repot'; there are report, run,", "Did you mean `taskq report`?"),
         (["zzz"], "There is no command 'zzz'", "`taskq --help` says what each does."),
         (["report", "-p", "n_task", "5"], "No notebook declares a parameter 'n_task'", "Did you mean 'n_tasks'?"),
         (["report", "-p", "zzz=5"], "No notebook declares a parameter 'zzz'", "There are allow_replacement,"),
@@ -130,8 +131,20 @@ def status_does(monkeypatch: pytest.MonkeyPatch, work: Callable[[], int]) -> int
         (["report", "-p", "n_tasks"], "-p n_tasks is not a parameter", "Write -p NAME VALUE or -p NAME=VALUE"),
         (["report", "-p", "n_tasks", "1", "2"], "-p n_tasks 1 2 is not a parameter", "Write -p NAME VALUE"),
         (["report", "--stack-name", "a b"], "Stack name 'a b' is not allowed", ""),
-        (["report", "-p", "transient_share=0.6", "-p", "permanent_share=0.6"], "permanent_share is 1.2", ""),
+        (["report", "-p", "transient_share=0.6", "-p", "permanent_share=0.6"], "crash_share is 1.2", ""),
         (["report", "--target", "azure"], "Parameter target is 'azure'; allowed is local or aws", ""),
+        (["run", "51_redriv"], "There is no notebook '51_redriv'; nothing was run", "Did you mean '51_redrive'?"),
+        (["run", "zzz"], "There is no notebook 'zzz'; nothing was run", "There are 10_deploy, 20_submit,"),
+        (["run", "52_pause_resume", "-p", "canary_n", "5"], "No notebook declares a parameter 'canary_n'", ""),
+        (["run", "51_redrive", "-p", "canary_n", "-1"], "Parameter canary_n is -1; allowed is", ""),
+        (
+            ["run", "51_redrive", "-p", "select_all", "true", "-p", "select_ids", "a"],
+            "select_all takes every dead letter, and select_ids only some",
+            "",
+        ),
+        (["run", "51_redrive", "-p", "edit", "[]"], "edit must be a JSON object", ""),
+        (["run", "51_redrive", "--run-id", "a", "-p", "run_id", "b"], "run_id is given twice, as 'a' and as 'b'", ""),
+        (["run", "40_latency", "--run-id", "nowhere"], "No run 'nowhere' in", ""),
         (["deploy", "--target", "azure"], "Target 'azure' is not known; allowed are local, aws", ""),
         (["deploy", "-p", "BatchSize"], "-p BatchSize is not a parameter", "Write -p NAME VALUE or -p NAME=VALUE"),
         (["status", "a", "a/b"], "Task id 'a/b' is not allowed: 1 to 128 letters, digits or any of", ""),

@@ -11,7 +11,7 @@ from taskq_lib.analysis import latency
 from taskq_lib.aws import template
 from taskq_lib.commands import options
 from taskq_lib.commands.main import COMMANDS
-from taskq_lib.report.chain import NOTEBOOKS, checked, notebooks
+from taskq_lib.report.chain import NOTEBOOKS, checked, find
 from taskq_worker.contract import Outcome, Reason, State, Status, task_type, task_types
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,22 +47,24 @@ def test_make_targets_that_are_named_are_there() -> None:
 
 
 def test_every_notebook_is_in_the_table_by_intent() -> None:
-    """The README's table leads to every notebook of the chain, in its order."""
+    """The README's table leads to every notebook, in the order of their numbers."""
     assert re.findall(r"\((notebooks/\S+?\.ipynb)\)", README) == [
-        f"{NOTEBOOKS.name}/{path.name}" for path in notebooks()
+        f"{NOTEBOOKS.name}/{path.name}" for path in sorted(NOTEBOOKS.glob("*.ipynb"))
     ]
 
 
 def test_commands_that_are_shown_can_be_given() -> None:
     """Every `taskq` line of the README names a command that is there, and parameters that are taken."""
     shown = typed("taskq")
-    assert {words[0] for words in shown} == {"report", "local", "deploy", "submit", "status", "teardown"}
+    assert {words[0] for words in shown} == {"report", "run", "local", "deploy", "submit", "status", "teardown"}
     assert {words[0] for words in shown} <= set(COMMANDS)
     for words in shown:
         pairs = [rest.split() for rest in re.findall(r"-p (\S+(?: [^-\s]\S*)?)", " ".join(words[1:]))]
         given = options.read_pairs(pairs)
         if words[0] == "report":
             checked(given)
+        elif words[0] == "run":
+            checked(given, [find(words[1])])
         elif given:
             template.check(given)
 

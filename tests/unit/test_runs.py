@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from taskq_lib.errors import BadInput, RunExists, RunNotFound
-from taskq_lib.report import runs
+from taskq_lib.report import chain, runs
 from taskq_lib.report.runs import Run
+from taskq_lib.workload import Workload, generate
 
 FRAME = pd.DataFrame({"task_id": pd.array(["a", "b"], dtype="str"), "n": pd.array([1, None], dtype="Int32")})
 #: Longer than the step of a file system's clock, so that two folders get times that differ.
@@ -147,6 +148,14 @@ def test_a_record_adds_to_the_results(tmp_path: Path) -> None:
     assert run.results() == {"run_id": "r", "created_at": created, **recorded}
 
 
+def test_a_section_is_removed(tmp_path: Path) -> None:
+    """A section that is recorded as none goes, whether it was there or not; all others stay."""
+    run = runs.create("r", tmp_path)
+    run.record(ledger={"open": 0}, target="local")
+    run.record(ledger=None, latency=None)
+    assert set(run.results()) == {"run_id", "created_at", "target"}
+
+
 def test_a_record_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a write breaks off, or a value is none that JSON has, the results are those from before."""
     run = runs.create("r", tmp_path)
@@ -190,14 +199,117 @@ def test_a_frame_that_is_not_there_names_who_writes_it(tmp_path: Path) -> None:
         runs.create("r", tmp_path).load("tasks")
 
 
-def test_a_run_is_submitted_once(tmp_path: Path) -> None:
-    """A folder that the chain made is taken for the submit; one that has a manifest was submitted and is refused."""
+def test_a_run_is_opened_for_submit(tmp_path: Path) -> None:
+    """A folder that the chain made, or that was submitted before, is taken for the submit; otherwise it is made."""
     prepared = runs.create("r", tmp_path)
     assert runs.open_for_submit("r", tmp_path) == prepared
     assert runs.open_for_submit("other", tmp_path).folder.is_dir()
+    assert runs.open_for_submit("", tmp_path).folder.is_dir()
     prepared.save("manifest", FRAME)
-    with pytest.raises(RunExists, match=r"^Run 'r' was submitted already; its manifest is .*manifest\.parquet"):
-        runs.open_for_submit("r", tmp_path)
+    assert runs.open_for_submit("r", tmp_path) == prepared
+    with pytest.raises(BadInput, match="is not allowed"):
+        runs.open_for_submit("../r", tmp_path)
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_tasks=st.integers(1, 30), rate=st.sampled_from([0.0, 7.0]))
+def test_the_same_parameters_go_on_with_a_run(
+    seed: int, n_tasks: int, rate: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The manifest is kept once, and the same parameters make the same tasks again, whatever they are."""
+    run = runs.create("r", tmp_path_factory.mktemp("runs"))
+    plan = Workload(n_tasks=n_tasks, seed=seed, transient_share=0.3, arrival_rate_per_s=rate)
+    runs.keep_manifest(run, generate(plan, "r"))
+    kept = run.manifest.stat()
+    runs.keep_manifest(run, generate(plan, "r"))
+    assert (run.manifest.stat().st_ino, run.manifest.stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
+    pd.testing.assert_frame_equal(run.load("manifest"), generate(plan, "r"))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"n_tasks": 21}, "has 20 tasks, and these parameters make 21"),
+        ({"seed": 6}, "has 20 tasks, of which these parameters make [0-9]+ otherwise"),
+        ({"mix": "PROCESS_DATA:1"}, "has 20 tasks, of which these parameters make [0-9]+ otherwise"),
+        ({"priorities": "9:1"}, "has 20 tasks, of which these parameters make [0-9]+ otherwise"),
+        ({"duration_median_s": 3.0}, "has 20 tasks, of which these parameters make 20 otherwise"),
+        ({"arrival_rate_per_s": 3.0}, "has 20 tasks, of which these parameters make 20 otherwise"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_other_parameters_do_not(other: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """A run whose tasks these parameters do not make is refused, with what to do, and its manifest stays."""
+    run = runs.create("r", tmp_path)
+    plan: dict[str, Any] = {"n_tasks": 20, "seed": 5}
+    runs.keep_manifest(run, generate(Workload(**plan), "r"))
+    with pytest.raises(RunExists, match=rf"^Run 'r' {said}\.\n  -> To go on with it, give n_tasks, seed, mix"):
+        runs.keep_manifest(run, generate(Workload(**plan | other), "r"))
+    pd.testing.assert_frame_equal(run.load("manifest"), generate(Workload(**plan), "r"))
+
+
+def test_a_manifest_that_was_not_written_whole_is_none(tmp_path: Path) -> None:
+    """Where a kill left half a manifest, nothing was submitted yet, and any parameters may be given."""
+    run = runs.create("r", tmp_path)
+    (run.folder / "manifest.partial").write_bytes(b"PAR1")
+    tasks = generate(Workload(n_tasks=3), "r")
+    runs.keep_manifest(run, tasks)
+    pd.testing.assert_frame_equal(run.load("manifest"), tasks)
+    assert {path.name for path in run.folder.iterdir()} == {"results.json", "manifest.parquet"}
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "failed"])
+def test_a_report_that_was_not_ended_goes_on(state: str, tmp_path: Path) -> None:
+    """A run that was killed, interrupted or that failed is opened again, with all that it holds."""
+    with runs.open_for_report("r", tmp_path) as begun:
+        assert begun.results()["state"] == "running"
+        begun.record(state=state, kept=1)
+    with runs.open_for_report("r", tmp_path) as again:
+        assert again == begun
+        assert (again.results()["state"], again.results()["kept"]) == (state, 1)
+    assert [path.name for path in begun.folder.iterdir()] == ["results.json"]
+
+
+def test_a_report_that_is_complete_is_never_overwritten(tmp_path: Path) -> None:
+    """A complete run, a run that no report began, and a folder that is no run are refused and stay as they are."""
+    runs.create("complete", tmp_path, state="complete")
+    runs.create("submitted", tmp_path)
+    (tmp_path / "mine").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for name in ("complete", "submitted", "mine"):
+        with (
+            pytest.raises(RunExists, match=rf"^Run '{name}' exists already in .*\n.*another --run-id"),
+            runs.open_for_report(name, tmp_path),
+        ):
+            pytest.fail("it was opened")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_report_is_in_one_hand(tmp_path: Path) -> None:
+    """While a run is executed it is not opened a second time, though its manifest may be kept within it."""
+    with runs.open_for_report("r", tmp_path) as run:
+        with (
+            pytest.raises(RunExists, match=r"^Run 'r' is in the hands of another process"),
+            runs.open_for_report("r", tmp_path),
+        ):
+            pytest.fail("it was opened twice")
+        runs.keep_manifest(run, generate(Workload(n_tasks=3), "r"))
+    with runs.open_for_report("r", tmp_path) as again:
+        assert again == run
+
+
+def test_a_report_goes_on_with_its_own_parameters(tmp_path: Path) -> None:
+    """Values that make other tasks or name another stack are refused before anything runs; how long to wait is free."""
+    chosen = chain.checked({"run_id": "r", "runs_dir": str(tmp_path), "n_tasks": "7", "stack_name": "one"})
+    with chain.prepared(chosen) as run:
+        run.record(parameters=chain._defaults(chain.notebooks()) | chosen, state="failed")
+    for other in ({"n_tasks": 8}, {"stack_name": "two"}, {"seed": 9}):
+        with (
+            pytest.raises(RunExists, match=rf"^Run 'r' was begun with {next(iter(other))} "),
+            chain.prepared(chosen | other),
+        ):
+            pytest.fail("it was opened")
+    with chain.prepared(chosen | {"timeout_s": 5.0}) as again:
+        assert again == run
 
 
 @pytest.mark.parametrize("value", [1, 0.5, True, None, "a", [1, "b"], {"deep": {"n": 1}}])

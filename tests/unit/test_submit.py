@@ -1,9 +1,10 @@
-"""Sending: batches within what SQS takes, nothing lost or reordered in them, and a record of what was sent."""
+"""Sending: batches within what SQS takes, nothing lost or reordered in them, and a record that survives a kill."""
 
 import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from taskq_lib.aws import submit
 from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.submit import N_TRIES, pack, send, send_one, verify
+from taskq_lib.aws.submit import N_TRIES, alone, pack, send, send_one, sent, verify
 from taskq_lib.aws.target import Target
-from taskq_lib.errors import BadInput, NotDone
+from taskq_lib.errors import BadInput, NotDone, RunExists
 from taskq_lib.workload import Workload, generate
 from taskq_worker.contract import MAX_BODY_BYTES, parse_body
 from tests.unit.events import task
@@ -58,10 +60,11 @@ def refused(entries: list[dict[str, Any]], *, sender_fault: bool) -> dict[str, A
     return {"Failed": failed}
 
 
-def stack(sqs: Any, queue_url: str = "https://queue") -> Stack:
+def stack(sqs: Any, queue_url: str = "https://queue", *, name: str = "s", mapping: str = "first") -> Stack:
     """Make a stack whose queue is answered for by `sqs`."""
     target = Target(name="aws", session=None, region="us-east-1", _clients={"sqs": sqs})
-    return Stack(target=target, name="s", status="CREATE_COMPLETE", parameters={}, outputs={"QueueUrl": queue_url})
+    outputs = {"QueueUrl": queue_url, "EventSourceMappingId": mapping}
+    return Stack(target=target, name=name, status="CREATE_COMPLETE", parameters={}, outputs=outputs)
 
 
 def manifest(folder: Path, n_tasks: int, **fields: Any) -> Path:
@@ -265,10 +268,11 @@ def test_requests_in_flight_follow_the_endpoint(tmp_path: Path, n_served: int, l
 
 def test_progress_is_shown_where_it_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The bar counts tasks, on standard error; without it nothing is printed."""
-    path = manifest(tmp_path, 12)
-    send(stack(Sqs(taken)), path, "r", progress=False)
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    send(stack(Sqs(taken)), manifest(quiet, 12), "r", progress=False)
     assert capsys.readouterr() == ("", "")
-    send(stack(Sqs(taken)), path, "r")
+    send(stack(Sqs(taken)), manifest(tmp_path, 12), "r")
     assert "12/12" in capsys.readouterr().err
 
 
@@ -300,3 +304,241 @@ def test_an_account_of_sends_must_be_complete(tmp_path: Path) -> None:
         verify(tasks, pd.concat([sends, sends.tail(1)]))
     with pytest.raises(NotDone, match="under one message id"):
         verify(tasks, sends.assign(message_id="m"))
+
+
+# --- broken off and resumed ---------------------------------------------------------------------------------------
+
+Row = tuple[str, str, float, int]
+TIMES = st.integers(0, 4_102_444_799_999).map(lambda ms: ms / 1000)
+ROWS = st.tuples(st.from_regex(r"[A-Za-z0-9_.:-]{1,20}", fullmatch=True), st.uuids().map(str), TIMES, st.integers(1, 8))
+
+
+def broken_off(path: Path, n_batches: int, **fields: Any) -> tuple[bytes, list[str]]:
+    """Submit a manifest until `n_batches` were taken; returns the journal, and the tasks that were taken."""
+    sqs = Sqs(taken)
+
+    def interrupt(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        if len(sqs.batches) > n_batches:
+            raise KeyboardInterrupt
+        return taken(entries)
+
+    sqs.answer = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        send(stack(sqs, **fields), path, "r", progress=False)
+    return (path.parent / "sends.jsonl").read_bytes(), ids_of(sqs.batches[:n_batches])
+
+
+def ids_of(batches: list[list[dict[str, Any]]]) -> list[str]:
+    """Return the ids of the tasks in batches."""
+    return [parse_body(entry["MessageBody"]).task_id for batch in batches for entry in batch]
+
+
+@given(requests=st.lists(st.lists(ROWS, max_size=10), max_size=8), data=st.data())
+def test_a_torn_journal_names_a_prefix_of_what_was_sent(
+    requests: list[list[Row]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Cut anywhere, the journal is read without an error, as the requests whose lines are whole, and as no others."""
+    lines = [submit._line(submit._origin(stack(None))), *(submit._line(rows) for rows in requests)]
+    whole = b"".join(lines)
+    cut = data.draw(st.integers(0, len(whole)))
+    folder = tmp_path_factory.mktemp("cut")
+    (folder / "sends.jsonl").write_bytes(whole[:cut])
+    found = sent(stack(None), folder / "manifest.parquet")
+    ends = [sum(len(line) for line in lines[: i + 1]) for i in range(len(lines))]
+    n_whole = sum(end <= cut for end in ends[1:])
+    expected = [row for rows in requests[:n_whole] for row in rows]
+    assert {name: str(dtype) for name, dtype in found.dtypes.items()} == DTYPES
+    assert found["task_id"].tolist() == [row[0] for row in expected]
+    assert found["message_id"].tolist() == [row[1] for row in expected]
+    assert [at.timestamp() for at in found["enqueued_at"]] == [row[2] for row in expected]
+    assert found["n_tries"].tolist() == [row[3] for row in expected]
+
+
+def test_what_was_acknowledged_is_in_the_journal_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a request is made, every task of the requests before it can be read by another process already."""
+    monkeypatch.setattr(submit, "MAX_REQUESTS", 1)
+    path = manifest(tmp_path, 100)
+    known: list[int] = []
+
+    def look(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        known.append(len(sent(stack(None), path)))
+        return taken(entries)
+
+    send(stack(Sqs(look)), path, "r", progress=False)
+    assert known == list(range(0, 100, 10))
+
+
+@given(cut=st.integers(0, 10_000))
+@settings(max_examples=25)
+def test_a_killed_submit_sends_the_rest(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Wherever the journal breaks off, the same call sends exactly the tasks it does not name, and the record is whole.
+
+    What was acknowledged keeps its message id and the time it was enqueued.
+    """
+    folder = tmp_path_factory.mktemp("run")
+    path = manifest(folder, 95)
+    journal, _ = broken_off(path, 4)
+    (folder / "sends.jsonl").write_bytes(journal[:cut])
+    (folder / "sends.parquet").unlink()
+    earlier, sqs = sent(stack(None), path), Sqs(taken)
+    sends = send(stack(sqs), path, "r", progress=False)
+    tasks = pd.read_parquet(path)
+    verify(tasks, sends)
+    assert sorted(ids_of(sqs.batches)) == sorted(set(tasks["task_id"]) - set(earlier["task_id"]))
+    pd.testing.assert_frame_equal(sends.head(len(earlier)), earlier)
+    pd.testing.assert_frame_equal(sends, pd.read_parquet(folder / "sends.parquet"))
+    assert {file.name for file in folder.iterdir()} == {"manifest.parquet", "sends.parquet"}
+
+
+def test_an_interrupted_submit_sends_nothing_twice(tmp_path: Path) -> None:
+    """After Ctrl-C, where no answer is lost, each task is taken once over both calls."""
+    path = manifest(tmp_path, 300)
+    _, first = broken_off(path, 12)
+    sqs = Sqs(taken)
+    sends = send(stack(sqs), path, "r", progress=False)
+    second = ids_of(sqs.batches)
+    assert len(first) == 120
+    assert sorted(first + second) == sorted(sends["task_id"]) == pd.read_parquet(path)["task_id"].tolist()
+
+
+def test_a_finished_submit_sends_nothing(tmp_path: Path) -> None:
+    """Called again, a submit that was finished returns its record, sends nothing and leaves every file as it is."""
+    path = manifest(tmp_path, 40)
+    first = send(stack(Sqs(taken)), path, "r", progress=False)
+    before = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    sqs = Sqs(taken)
+    pd.testing.assert_frame_equal(send(stack(sqs), path, "r", progress=False), first)
+    assert sqs.batches == []
+    assert {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+
+
+def test_a_kill_before_the_record_is_written_costs_nothing(tmp_path: Path) -> None:
+    """Where the journal names every task and the record was not written, it is written, and nothing is sent."""
+    path = manifest(tmp_path, 40)
+    first = send(stack(Sqs(taken)), path, "r", progress=False)
+    submit._begun(tmp_path / "sends.jsonl", sent(stack(None), path)).close()
+    (tmp_path / "sends.parquet").unlink()
+    sqs = Sqs(taken)
+    pd.testing.assert_frame_equal(send(stack(sqs), path, "r", progress=False), first)
+    assert sqs.batches == []
+    assert {file.name for file in tmp_path.iterdir()} == {"manifest.parquet", "sends.parquet"}
+
+
+def test_what_was_given_up_is_sent_by_the_same_call(tmp_path: Path, no_pauses: list[float]) -> None:
+    """The hint of a submit that failed is to run the same again, and that sends the entries that were refused."""
+    path = manifest(tmp_path, 20)
+    with pytest.raises(NotDone, match=r"Run the same again with the same run id"):
+        send(stack(Sqs(lambda entries: refused(entries, sender_fault=False))), path, "r", progress=False)
+    verify(pd.read_parquet(path), send(stack(Sqs(taken)), path, "r", progress=False))
+    assert no_pauses
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "other"},
+        {"queue_url": "https://queue/210987654321/q"},
+        {"name": "other", "mapping": "second"},
+    ],
+    ids=["stack", "account", "stack made anew"],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_belongs_to_one_stack(other: dict[str, str], finished: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
+    """A run that was submitted to one stack, in part or as a whole, is not sent to another one."""
+    path, sqs = manifest(tmp_path, 40), Sqs(taken)
+    if finished:
+        send(stack(sqs), path, "r", progress=False)
+    else:
+        broken_off(path, 2)
+    sqs.batches.clear()
+    with pytest.raises(RunExists, match=r"was submitted to stack s in us-east-1 \(aws\), .*; this is stack "):
+        send(stack(sqs, **other), path, "r", progress=False)
+    assert sqs.batches == []
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_stack_made_anew_has_none_of_the_messages(finished: bool, tmp_path: Path) -> None:  # noqa: FBT001 - a parameter
+    """Where the stack was deleted and made again since, its queue holds nothing of the run, and all is sent again."""
+    path, sqs = manifest(tmp_path, 40), Sqs(taken)
+    if finished:
+        send(stack(sqs), path, "r", progress=False)
+    else:
+        broken_off(path, 2)
+    sqs.batches.clear()
+    anew = stack(sqs, mapping="second")
+    assert sent(anew, path).empty
+    sends = send(anew, path, "r", progress=False)
+    tasks = pd.read_parquet(path)
+    verify(tasks, sends)
+    assert sorted(ids_of(sqs.batches)) == tasks["task_id"].tolist()
+    assert len(sent(anew, path)) == 40
+
+
+def test_arrivals_go_on_at_once_and_keep_their_distance(tmp_path: Path) -> None:
+    """Resumed, the first missing task does not wait for its old time, and the next ones follow it as planned."""
+    path = manifest(tmp_path, 6)
+    tasks = pd.read_parquet(path)
+    tasks["offset_s"] = [0.0, 0.01, 100.0, 100.2, 100.3, 100.6]
+    tasks.to_parquet(path)
+    origin = sent(stack(None), path)
+    known = submit._frame([(task_id, f"m-{task_id}", 1.7e9, 1) for task_id in tasks["task_id"][:2]])
+    known.attrs = origin.attrs
+    submit._begun(tmp_path / "sends.jsonl", known).close()
+    began = pd.Timestamp.now("UTC")
+    sends = send(stack(Sqs(taken)), path, "r", progress=False).set_index("task_id").sort_index()["enqueued_at"]
+    waits = (sends.iloc[2:] - began).dt.total_seconds()
+    assert 0 <= waits.iloc[0] + 0.001 < 5
+    assert (waits - waits.iloc[0]).tolist() == pytest.approx([0, 0.2, 0.3, 0.6], abs=0.05)
+    assert set(sends.iloc[:2]) == {pd.Timestamp(1.7e9, unit="s", tz="UTC")}
+
+
+def test_two_submitters_do_not_both_send(tmp_path: Path) -> None:
+    """While one submits a run, another one is refused and sends nothing; the first goes on to its end."""
+    path, entered, leave = manifest(tmp_path, 40), threading.Event(), threading.Event()
+
+    def hold(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        entered.set()
+        assert leave.wait(20)
+        return taken(entries)
+
+    first, second = Sqs(hold), Sqs(taken)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(send, stack(first), path, "r", progress=False)
+        assert entered.wait(20)
+        try:
+            with pytest.raises(RunExists, match=r"is in the hands of another process\.\n.*goes on"):
+                send(stack(second), path, "r", progress=False)
+        finally:
+            leave.set()
+        verify(pd.read_parquet(path), running.result())
+    assert second.batches == []
+
+
+def test_one_holds_a_lock_at_a_time(tmp_path: Path) -> None:
+    """Of many that take and leave a lock, never two hold it at once, and the last one leaves no file."""
+    inside, most, n_held = [0], [0], [0]
+
+    def contend(_: int) -> None:
+        for _attempt in range(300):
+            try:
+                with alone(tmp_path / "lock"):
+                    inside[0] += 1
+                    most[0], n_held[0] = max(most[0], inside[0]), n_held[0] + 1
+                    time.sleep(0)
+                    inside[0] -= 1
+            except RunExists:
+                continue
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(contend, range(8)))
+    assert most == [1]
+    assert n_held[0] > 8
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_file_of_a_killed_process_holds_nobody(tmp_path: Path) -> None:
+    """A lock file that is there, and that no process holds, is taken and removed; so after an error in between."""
+    (tmp_path / "lock").touch()
+    with pytest.raises(ZeroDivisionError), alone(tmp_path / "lock"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
