@@ -249,7 +249,7 @@ class TaskType:
             if name == "simulate":
                 check_simulate(value)
             elif name not in self.fields:
-                raise InvalidMessage(f"data has an unknown field {str(name)[:64]!r}; {self.name} takes {allowed}")
+                raise InvalidMessage(f"data has an unknown field {_shown(name)}; {self.name} takes {allowed}")
             elif not _is_a(value, self.fields[name]):
                 raise InvalidMessage(f"data.{name} must be {_WORDS[self.fields[name]]}")
 
@@ -298,7 +298,7 @@ def register(
 def task_type(name: object) -> TaskType:
     """Return the registered type; raise `InvalidMessage` that lists the known ones."""
     if not isinstance(name, str) or name not in _TYPES:
-        raise InvalidMessage(f"unknown task type {str(name)[:64]!r}; known are {', '.join(task_types())}")
+        raise InvalidMessage(f"unknown task type {_shown(name)}; known are {', '.join(task_types())}")
     return _TYPES[name]
 
 
@@ -336,6 +336,11 @@ def breaker_key(kind: str) -> str:
 def shard_of(task_id: str) -> int:
     """Return the index shard of a task: stable, evenly spread, the same in every process (unlike `hash`)."""
     return zlib.crc32(task_id.encode()) % N_SHARDS
+
+
+def _shown(value: object) -> str:
+    """Quote a value of somebody else; escaped, one character may become ten."""
+    return repr(str(value)[:64])[:200]
 
 
 def _require(holds: bool, why: str) -> None:  # noqa: FBT001 - a condition, not a switch

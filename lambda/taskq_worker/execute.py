@@ -15,6 +15,7 @@ from taskq_worker.store import Claim, Result
 from taskq_worker.text import cut, result_json
 
 MAX_THREADS = 32
+MAX_NAME_CHARS = 100
 
 
 def run_claims(claims: Sequence[Claim], deadline: float, max_attempts: int) -> tuple[list[Result], list[Claim]]:
@@ -76,7 +77,7 @@ def _finish(claim: Claim, future: Future[tuple[str, float]], started_at: float, 
 
 def _failed(claim: Claim, error: BaseException, started_at: float, max_attempts: int) -> Result:
     reason = None
-    if not getattr(error, "retryable", True):
+    if not _said_by(error, "retryable", default=True):
         reason = Reason.NON_RETRYABLE
     elif claim.attempt >= budget(claim.delivery.task, max_attempts):
         reason = Reason.MAX_ATTEMPTS
@@ -85,14 +86,22 @@ def _failed(claim: Claim, error: BaseException, started_at: float, max_attempts:
         outcome=Outcome.FAILED,
         started_at=started_at,
         finished_at=time.time(),
-        error_type=type(error).__name__,
+        error_type=cut(type(error).__name__, MAX_NAME_CHARS),
         error=cut(_text_of(error)),
         reason=reason,
-        retry_after_s=_seconds(getattr(error, "retry_after_s", 0.0)),
+        retry_after_s=_seconds(_said_by(error, "retry_after_s", default=0.0)),
     )
     stack = "".join(traceback.format_exception(error))
     _log_attempt(failed, stackTrace=cut(stack, 8_000))
     return failed
+
+
+def _said_by(error: BaseException, name: str, default: Any) -> Any:
+    """Read an attribute of a task's own error, which may be anything, and whose code may do anything."""
+    try:
+        return getattr(error, name, default)
+    except BaseException:  # noqa: BLE001 - as in `_text_of`
+        return default
 
 
 def _seconds(value: Any) -> float:
@@ -103,7 +112,7 @@ def _seconds(value: Any) -> float:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:  # noqa: BLE001 - whatever a task's own error does, it fails its task alone
+    except BaseException as second:  # noqa: BLE001 - whatever a task's own error does, it fails its task alone
         return f"an error without a text: {type(second).__name__} while reading it"
 
 

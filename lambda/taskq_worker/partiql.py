@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from taskq_worker.attributes import from_attributes, to_attribute
 from taskq_worker.log import log
@@ -57,12 +58,15 @@ class Table:
 
     def _request(self, statements: Sequence[Statement]) -> Sequence[Answer]:
         """Send one request; if all of it fails, every statement's answer is that error: a batch is never raised for."""
+        answers: Sequence[Answer] = []
+        why = "the endpoint did not answer each statement"
         try:
-            response = self.client.batch_execute_statement(Statements=statements)
-        except (BotoCoreError, ClientError) as error:
-            log("taskq.store_failed", level="ERROR", error=str(error), nStatements=len(statements))
-            return [{"Error": {"Code": "RequestFailed", "Message": str(error)}}] * len(statements)
-        answers: Sequence[Answer] = response["Responses"]
+            answers = self.client.batch_execute_statement(Statements=statements).get("Responses", [])
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
+            why = str(error)
+        if len(answers) != len(statements):
+            log("taskq.store_failed", level="ERROR", error=why, nStatements=len(statements))
+            return [{"Error": {"Code": "RequestFailed", "Message": why}}] * len(statements)
         for answer in answers:
             if code_of(answer) not in {None, "DuplicateItem", "ConditionalCheckFailed", *_PASSING}:
                 log("taskq.store_refused", level="ERROR", error=answer["Error"])

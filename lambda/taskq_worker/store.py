@@ -216,8 +216,11 @@ class StatusStore:
         removed += ["error", "errorType"] if claim.attempt > 1 and result.error_type is None else []
         task_id = claim.delivery.task.task_id
         if claim.verdict is Verdict.EXHAUSTED:
-            # Nobody holds the claim any more: what must hold is that still nobody does.
-            last, values = f'WHERE "taskId" = ? AND {LEASE_IS_FREE}', [task_id, time.time()]
+            # Nobody holds the claim any more, and that must still be so, with no attempt given back. From now on it is
+            # ours: the worker that vanished may come back, and must not record over the end.
+            changes["claimedBy"] = self.request_id
+            last = f'WHERE "taskId" = ? AND {LEASE_IS_FREE} AND "attempts" = ?'
+            values = [task_id, time.time(), claim.attempt]
         else:
             last, values = f'WHERE "taskId" = ? AND {CLAIM_IS_OURS}', [task_id, self.request_id]
         return self.sql.update(changes, removed, last, values)

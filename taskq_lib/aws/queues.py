@@ -96,9 +96,7 @@ def dead_letters(
     """
     columns = DEAD_COLUMNS | ({"fault": "str"} if judge else {})
     with shown_again(stack) as handles:
-        rows = [
-            _row(message) | ({"fault": judge(message)} if judge else {}) for message in walk(stack, handles, limit)
-        ]
+        rows = [_row(message) | ({"fault": judge(message)} if judge else {}) for message in walk(stack, handles, limit)]
     frame = pd.DataFrame({name: [row[name] for row in rows] for name in columns})
     for name, dtype in columns.items():
         if dtype == TIME:

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 from tqdm import tqdm
 
+from taskq_lib.aws import sends
 from taskq_lib.aws.stack import Stack
-from taskq_lib.errors import BadInput, NotDone, RunExists
+from taskq_lib.errors import BadInput, NotDone
+from taskq_lib.lock import alone
 from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, Task
 
 BATCH_SIZE = 10  # SQS SendMessageBatch takes no more
 #: One request takes about 20 ms on AWS and a client's threads share one core: more of them gain little.
 MAX_REQUESTS = 16
 N_TRIES = 8
-#: What was acknowledged: one line a request while it is sent, then one frame.
-_JOURNAL, _RECORD = "sends.jsonl", "sends.parquet"
-_Row = tuple[str, str, float, int]  # as `_COLUMNS`, the time in Unix seconds
-_COLUMNS = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
 
 _AGAIN = "Run the same again with the same run id: it sends what is missing, and nothing twice that was acknowledged."
 
@@ -65,77 +59,30 @@ def send(stack: Stack, manifest: Path, run_id: str, *, progress: bool = True) ->
     """
     manifested = pd.read_parquet(manifest)
     tasks = _tasks(manifested, run_id)
-    journal = manifest.with_name(_JOURNAL)
+    journal = manifest.with_name(sends.JOURNAL)
     with alone(manifest.with_name("submit.lock")):
-        earlier = sent(stack, manifest)
+        earlier = sends.sent(stack, manifest)
         known = set(earlier["task_id"])
         rest = [one for one in zip(tasks, manifested["offset_s"], strict=True) if one[0].task_id not in known]
         if not rest and not journal.exists():
             return earlier
         passed_s = rest[0][1] if rest and known else 0.0
         bar = tqdm(total=len(tasks), initial=len(known), unit="task", desc="submit", disable=not progress)
-        with _begun(journal, earlier) as sink:
+        with sends.begin(journal, earlier) as sink:
             try:
                 _Sender(stack, sink, bar).run([task for task, _ in rest], [offset - passed_s for _, offset in rest])
             finally:
-                sends = _read(journal)
-                _write_whole(manifest.with_name(_RECORD), sends.to_parquet)
+                found = sends.end(journal)
         journal.unlink()
-    return sends
-
-
-def sent(stack: Stack, manifest: Path) -> pd.DataFrame:
-    """Return what is acknowledged so far, one row a message as `send` returns it.
-
-    None where the stack was made anew since: its queue has none of these messages, and the old one's are gone with it.
-    Raises `RunExists` where they were sent to a stack of another name, region, account or target.
-    """
-    journal, record = manifest.with_name(_JOURNAL), manifest.with_name(_RECORD)
-    # The journal is there from the first message until the record is whole.
-    found = _read(journal) if journal.exists() else pd.read_parquet(record) if record.exists() else _frame([])
-    here = _origin(stack)
-    origin = found.attrs.get("origin") or here
-    if origin["stack"] != here["stack"]:
-        raise RunExists(
-            f"Run {manifest.parent.name!r} was submitted to {origin['stack']}; this is {here['stack']}.",
-            "Name that one to go on with the run, or choose another run id.",
-        )
-    if origin["mapping"] != here["mapping"]:
-        found = found.head(0)
-    found.attrs["origin"] = here
     return found
 
 
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Hold the lock file for this process; raises `RunExists` where another one holds it.
-
-    The kernel keeps the lock, so that it ends with its process, however that ends; the file is no more than its name.
-    """
-    while True:
-        with lock.open("ab") as held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunExists(
-                    f"Run {lock.parent.name!r} is in the hands of another process.",
-                    "Wait until that one ends, or end it; the same command then goes on from where it was.",
-                ) from error
-            # Its last holder may have removed the file after we opened it; then nobody else would see our lock.
-            if os.fstat(held.fileno()).st_nlink:
-                try:
-                    yield
-                finally:
-                    lock.unlink(missing_ok=True)
-                return
-
-
-def verify(manifest: pd.DataFrame, sends: pd.DataFrame) -> None:
+def verify(manifest: pd.DataFrame, acknowledged: pd.DataFrame) -> None:
     """Raise `NotDone` unless every task of the manifest was acknowledged once, each under its own message id."""
-    missing = manifest.loc[~manifest["task_id"].isin(sends["task_id"]), "task_id"]
+    missing = manifest.loc[~manifest["task_id"].isin(acknowledged["task_id"]), "task_id"]
     if len(missing):
         raise NotDone(f"{len(missing):,} tasks were not acknowledged, the first is {missing.iloc[0]}.", _AGAIN)
-    if sends["task_id"].duplicated().any() or sends["message_id"].duplicated().any():
+    if acknowledged["task_id"].duplicated().any() or acknowledged["message_id"].duplicated().any():
         raise NotDone("A task was acknowledged twice, or two tasks under one message id.")
 
 
@@ -194,13 +141,13 @@ class _Sender:
             f"Look at the queue's health. {_AGAIN}",
         )
 
-    def _note(self, rows: list[_Row]) -> None:
+    def _note(self, rows: list[sends.Row]) -> None:
         """Add the acknowledged tasks to the journal; called by all threads, and each write is whole.
 
         Handed to the operating system, a line outlives this process. It is not forced to the disk: only a crash of the
         machine could take it from there, and then the task is sent a second time, which does no harm.
         """
-        self.journal.write(_line(rows))
+        self.journal.write(sends.line(rows))
         self.journal.flush()
 
 
@@ -274,44 +221,3 @@ def _tasks(manifest: pd.DataFrame, run_id: str) -> list[Task]:
             raise BadInput(f"Task {task_id!r} (row {index} of the manifest) cannot be sent: {error}.") from error
         tasks.append(task)
     return tasks
-
-
-def _origin(stack: Stack) -> dict[str, str]:
-    """Return whom messages are sent to: which stack, and its mapping, whose id is new each time the stack is made."""
-    account = urlsplit(stack.queue_url).path.strip("/").partition("/")[0]
-    where = f"stack {stack.name} in {stack.target.region} ({stack.target.name}), account ...{account[-4:]}"
-    return {"stack": where, "mapping": stack.outputs.get("EventSourceMappingId", "")}
-
-
-def _begun(journal: Path, earlier: pd.DataFrame) -> IO[bytes]:
-    """Return the journal to append to; it is written anew, without a torn line and without messages that are gone."""
-    rows = zip(*(earlier[name].tolist() for name in _COLUMNS), strict=True)
-    known = [(id_, message_id, at.timestamp(), n_tries) for id_, message_id, at, n_tries in rows]
-    content = _line(earlier.attrs["origin"]) + _line(known)
-    _write_whole(journal, lambda partial: partial.write_bytes(content))
-    return journal.open("ab")
-
-
-def _read(journal: Path) -> pd.DataFrame:
-    """Read the journal; what follows its last newline is a line that a kill has torn, and no line of it."""
-    origin, *requests = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]] or [None]
-    frame = _frame([row for rows in requests for row in rows])
-    frame.attrs["origin"] = origin
-    return frame
-
-
-def _line(entry: object) -> bytes:
-    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_suffix(".partial")
-    write(partial)
-    partial.replace(path)
-
-
-def _frame(rows: Sequence[_Row]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
-    # Through whole milliseconds, as the body has them: seconds as floats are cut to the microsecond below.
-    frame["enqueued_at"] = pd.to_datetime((frame["enqueued_at"] * 1000).round().astype("int64"), unit="ms", utc=True)
-    return frame.astype(_COLUMNS)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from taskq_lib.aws.submit import alone
 from taskq_lib.aws.target import connect
 from taskq_lib.commands import options
+from taskq_lib.lock import alone
 from taskq_lib.report import chain
 
 

@@ -16,9 +16,9 @@ import pandas as pd
 
 from taskq_lib.aws import journal, queues, redrive, status
 from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.submit import alone
 from taskq_lib.aws.target import masked
 from taskq_lib.errors import BadInput, NotDone
+from taskq_lib.lock import alone
 from taskq_lib.merge_patch import read_edit
 from taskq_lib.report import redrive_plan, runs, selection
 from taskq_lib.report.redrive_plan import REDRIVE

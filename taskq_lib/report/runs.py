@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from taskq_lib import PROJECT_ROOT
-from taskq_lib.aws.submit import alone
 from taskq_lib.errors import BadInput, RunExists, RunNotFound
+from taskq_lib.lock import alone
 from taskq_worker.contract import is_id
 
 DEFAULT_ROOT = "runs"

@@ -306,6 +306,18 @@ def test_a_request_that_fails_raises_nothing(worker: Workers, capsys: pytest.Cap
     assert '"event": "taskq.store_failed"' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("response", [{}, {"Responses": []}, {"Responses": [{}]}], ids=["empty", "none", "too few"])
+def test_a_response_that_is_not_one_leaves_all_unclaimed(worker: Workers, response: dict[str, Any]) -> None:
+    """An endpoint that answers without an answer for each statement is as good as one that does not answer."""
+
+    class Mute(Flaky):
+        def batch_execute_statement(self, **_: Any) -> dict[str, Any]:
+            return response
+
+    claims = take(worker(client=Mute()), "a", "b")
+    assert [one.verdict for one in claims] == [Verdict.UNAVAILABLE] * 2
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -14,7 +14,7 @@ import pytest
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.analysis import ledger
 from taskq_lib.analysis.ledger import Ledger
-from taskq_lib.aws import queues, status, submit
+from taskq_lib.aws import queues, sends, status, submit
 from taskq_lib.aws import stack as stacks
 from taskq_lib.aws.frames import with_pending
 from taskq_lib.aws.stack import Stack
@@ -66,7 +66,7 @@ def begin(stack: Stack, run: Run) -> "subprocess.Popen[bytes]":
 def wait_for_journal(stack: Stack, run: Run, process: "subprocess.Popen[bytes]") -> None:
     """Wait until the journal of a running submitter names enough tasks."""
     deadline = time.monotonic() + 60
-    while len(submit.sent(stack, run.manifest)) < N_BEFORE:
+    while len(sends.sent(stack, run.manifest)) < N_BEFORE:
         assert process.poll() is None, "the submitter ended before it could be killed"
         assert time.monotonic() < deadline, "the journal does not grow"
         time.sleep(0.01)
@@ -104,14 +104,14 @@ def resumed(own: Stack, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     finally:
         process.kill()
         code = process.wait()
-    files, before = {path.name for path in run.folder.iterdir()}, submit.sent(own, run.manifest)
-    sends = submit.send(own, run.manifest, run.id, progress=False)
+    files, before = {path.name for path in run.folder.iterdir()}, sends.sent(own, run.manifest)
+    found = submit.send(own, run.manifest, run.id, progress=False)
     status.wait(own, manifest["task_id"].tolist(), timeout_s=120, progress=False)
     wait_until_empty(own)
-    tasks = with_pending(status.get(own, manifest["task_id"].tolist()).tasks, manifest, run.id, sends)
+    tasks = with_pending(status.get(own, manifest["task_id"].tolist()).tasks, manifest, run.id, found)
     account = ledger.close(manifest, tasks, queues.dead_letters(own), queue_is_empty=True)
     return Resumed(
-        run=run, code=code, refusal=str(refused.value), files=files, before=before, sends=sends, tasks=tasks,
+        run=run, code=code, refusal=str(refused.value), files=files, before=before, sends=found, tasks=tasks,
         account=account,
     )  # fmt: skip
 
@@ -147,11 +147,11 @@ def test_what_was_acknowledged_was_not_sent_again(resumed: Resumed) -> None:
 
 def test_the_table_has_the_time_of_the_first_message_of_a_task(resumed: Resumed) -> None:
     """A task's time of enqueueing is the acknowledged message's, unless an earlier one of its two came through."""
-    sends = resumed.sends.set_index("task_id")["enqueued_at"]
+    sent_at = resumed.sends.set_index("task_id")["enqueued_at"]
     tasks = resumed.tasks.set_index("task_id")
-    differing = tasks["enqueued_at"] != sends.reindex(tasks.index)
+    differing = tasks["enqueued_at"] != sent_at.reindex(tasks.index)
     assert (tasks.loc[differing, "n_duplicates"] > 0).all()
-    assert (tasks["enqueued_at"] <= sends.reindex(tasks.index)).all()
+    assert (tasks["enqueued_at"] <= sent_at.reindex(tasks.index)).all()
 
 
 def test_a_finished_run_sends_nothing(resumed: Resumed, own: Stack) -> None:

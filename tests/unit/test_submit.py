@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from taskq_lib.aws import submit
+from taskq_lib.aws import sends, submit
+from taskq_lib.aws.sends import sent
 from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.submit import N_TRIES, alone, pack, send, send_one, sent, verify
+from taskq_lib.aws.submit import N_TRIES, pack, send, send_one, verify
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone, RunExists
+from taskq_lib.lock import alone
 from taskq_lib.workload import Workload, generate
 from taskq_worker.contract import MAX_BODY_BYTES, parse_body
 from tests.unit.events import task
@@ -131,11 +133,11 @@ def test_every_task_of_the_manifest_is_sent(tmp_path: Path) -> None:
     """What is sent is what the manifest file says, and what was sent is returned and written beside it, typed."""
     path = manifest(tmp_path, 137, transient_share=0.2)
     sqs = Sqs(taken)
-    sends = send(stack(sqs), path, "r", progress=False)
-    assert {name: str(dtype) for name, dtype in sends.dtypes.items()} == DTYPES
-    pd.testing.assert_frame_equal(sends, pd.read_parquet(tmp_path / "sends.parquet"))
-    assert set(sends["n_tries"]) == {1}
-    assert sends["message_id"].tolist() == [f"m-{task_id}" for task_id in sends["task_id"]]
+    found = send(stack(sqs), path, "r", progress=False)
+    assert {name: str(dtype) for name, dtype in found.dtypes.items()} == DTYPES
+    pd.testing.assert_frame_equal(found, pd.read_parquet(tmp_path / "sends.parquet"))
+    assert set(found["n_tries"]) == {1}
+    assert found["message_id"].tolist() == [f"m-{task_id}" for task_id in found["task_id"]]
     bodies = [parse_body(entry["MessageBody"]) for batch in sqs.batches for entry in batch]
     sent = pd.DataFrame([vars(body) for body in bodies]).set_index("task_id").sort_index()
     expected = pd.read_parquet(path).set_index("task_id").sort_index()
@@ -149,12 +151,12 @@ def test_every_task_of_the_manifest_is_sent(tmp_path: Path) -> None:
 def test_enqueue_times_are_kept_to_the_millisecond(tmp_path: Path) -> None:
     """The time in the record of sends is, to the last digit, the one in the message's body."""
     sqs = Sqs(taken)
-    sends = send(stack(sqs), manifest(tmp_path, 200), "r", progress=False).set_index("task_id")
+    found = send(stack(sqs), manifest(tmp_path, 200), "r", progress=False).set_index("task_id")
     for batch in sqs.batches:
         for entry in batch:
             body = parse_body(entry["MessageBody"])
             exact = pd.Timestamp(round((body.enqueued_at or 0) * 1000), unit="ms", tz="UTC")
-            assert sends.loc[body.task_id, "enqueued_at"] == exact
+            assert found.loc[body.task_id, "enqueued_at"] == exact
 
 
 def test_the_manifest_is_read_from_disk(tmp_path: Path) -> None:
@@ -186,10 +188,10 @@ def test_entries_that_sqs_fails_are_sent_again(tmp_path: Path, no_pauses: list[f
         seen.update(entry["MessageBody"] for entry in new)
         return taken([e for e in entries if e not in new]) | refused(new, sender_fault=False)
 
-    sends = send(stack(Sqs(flaky)), manifest(tmp_path, 30), "r", progress=False)
-    assert sends["task_id"].is_unique
-    assert len(sends) == 30
-    assert sends["n_tries"].max() > 1
+    found = send(stack(Sqs(flaky)), manifest(tmp_path, 30), "r", progress=False)
+    assert found["task_id"].is_unique
+    assert len(found) == 30
+    assert found["n_tries"].max() > 1
     assert no_pauses
     assert all(0 <= pause <= 5 for pause in no_pauses)
 
@@ -261,8 +263,8 @@ class Endpoint:
 def test_requests_in_flight_follow_the_endpoint(tmp_path: Path, n_served: int, low: int, high: int) -> None:
     """An endpoint that answers side by side gets up to 16 requests at a time; one that does not is not flooded."""
     endpoint = Endpoint(n_served)
-    sends = send(stack(endpoint), manifest(tmp_path, 2_000), "r", progress=False)
-    assert len(sends) == 2_000
+    found = send(stack(endpoint), manifest(tmp_path, 2_000), "r", progress=False)
+    assert len(found) == 2_000
     assert low <= max(endpoint.n_in_flight) <= high
 
 
@@ -296,14 +298,14 @@ def test_one_task_that_is_too_large_is_refused() -> None:
 def test_an_account_of_sends_must_be_complete(tmp_path: Path) -> None:
     """The check after a submit holds for a complete record, and names what is missing, twice, or under one id."""
     tasks = pd.read_parquet(manifest(tmp_path, 5))
-    sends = send(stack(Sqs(taken)), tmp_path / "manifest.parquet", "r", progress=False)
-    verify(tasks, sends)
+    found = send(stack(Sqs(taken)), tmp_path / "manifest.parquet", "r", progress=False)
+    verify(tasks, found)
     with pytest.raises(NotDone, match="2 tasks were not acknowledged, the first is r-0000003"):
-        verify(tasks, sends[~sends["task_id"].isin(["r-0000003", "r-0000004"])])
+        verify(tasks, found[~found["task_id"].isin(["r-0000003", "r-0000004"])])
     with pytest.raises(NotDone, match="acknowledged twice"):
-        verify(tasks, pd.concat([sends, sends.tail(1)]))
+        verify(tasks, pd.concat([found, found.tail(1)]))
     with pytest.raises(NotDone, match="under one message id"):
-        verify(tasks, sends.assign(message_id="m"))
+        verify(tasks, found.assign(message_id="m"))
 
 
 # --- broken off and resumed ---------------------------------------------------------------------------------------
@@ -338,7 +340,7 @@ def test_a_torn_journal_names_a_prefix_of_what_was_sent(
     requests: list[list[Row]], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Cut anywhere, the journal is read without an error, as the requests whose lines are whole, and as no others."""
-    lines = [submit._line(submit._origin(stack(None))), *(submit._line(rows) for rows in requests)]
+    lines = [sends.line(sends.origin_of(stack(None))), *(sends.line(rows) for rows in requests)]
     whole = b"".join(lines)
     cut = data.draw(st.integers(0, len(whole)))
     folder = tmp_path_factory.mktemp("cut")
@@ -381,12 +383,12 @@ def test_a_killed_submit_sends_the_rest(cut: int, tmp_path_factory: pytest.TempP
     (folder / "sends.jsonl").write_bytes(journal[:cut])
     (folder / "sends.parquet").unlink()
     earlier, sqs = sent(stack(None), path), Sqs(taken)
-    sends = send(stack(sqs), path, "r", progress=False)
+    found = send(stack(sqs), path, "r", progress=False)
     tasks = pd.read_parquet(path)
-    verify(tasks, sends)
+    verify(tasks, found)
     assert sorted(ids_of(sqs.batches)) == sorted(set(tasks["task_id"]) - set(earlier["task_id"]))
-    pd.testing.assert_frame_equal(sends.head(len(earlier)), earlier)
-    pd.testing.assert_frame_equal(sends, pd.read_parquet(folder / "sends.parquet"))
+    pd.testing.assert_frame_equal(found.head(len(earlier)), earlier)
+    pd.testing.assert_frame_equal(found, pd.read_parquet(folder / "sends.parquet"))
     assert {file.name for file in folder.iterdir()} == {"manifest.parquet", "sends.parquet"}
 
 
@@ -395,10 +397,10 @@ def test_an_interrupted_submit_sends_nothing_twice(tmp_path: Path) -> None:
     path = manifest(tmp_path, 300)
     _, first = broken_off(path, 12)
     sqs = Sqs(taken)
-    sends = send(stack(sqs), path, "r", progress=False)
+    found = send(stack(sqs), path, "r", progress=False)
     second = ids_of(sqs.batches)
     assert len(first) == 120
-    assert sorted(first + second) == sorted(sends["task_id"]) == pd.read_parquet(path)["task_id"].tolist()
+    assert sorted(first + second) == sorted(found["task_id"]) == pd.read_parquet(path)["task_id"].tolist()
 
 
 def test_a_finished_submit_sends_nothing(tmp_path: Path) -> None:
@@ -416,7 +418,7 @@ def test_a_kill_before_the_record_is_written_costs_nothing(tmp_path: Path) -> No
     """Where the journal names every task and the record was not written, it is written, and nothing is sent."""
     path = manifest(tmp_path, 40)
     first = send(stack(Sqs(taken)), path, "r", progress=False)
-    submit._begun(tmp_path / "sends.jsonl", sent(stack(None), path)).close()
+    sends.begin(tmp_path / "sends.jsonl", sent(stack(None), path)).close()
     (tmp_path / "sends.parquet").unlink()
     sqs = Sqs(taken)
     pd.testing.assert_frame_equal(send(stack(sqs), path, "r", progress=False), first)
@@ -467,9 +469,9 @@ def test_a_stack_made_anew_has_none_of_the_messages(finished: bool, tmp_path: Pa
     sqs.batches.clear()
     anew = stack(sqs, mapping="second")
     assert sent(anew, path).empty
-    sends = send(anew, path, "r", progress=False)
+    found = send(anew, path, "r", progress=False)
     tasks = pd.read_parquet(path)
-    verify(tasks, sends)
+    verify(tasks, found)
     assert sorted(ids_of(sqs.batches)) == tasks["task_id"].tolist()
     assert len(sent(anew, path)) == 40
 
@@ -481,15 +483,15 @@ def test_arrivals_go_on_at_once_and_keep_their_distance(tmp_path: Path) -> None:
     tasks["offset_s"] = [0.0, 0.01, 100.0, 100.2, 100.3, 100.6]
     tasks.to_parquet(path)
     origin = sent(stack(None), path)
-    known = submit._frame([(task_id, f"m-{task_id}", 1.7e9, 1) for task_id in tasks["task_id"][:2]])
+    known = sends.frame([(task_id, f"m-{task_id}", 1.7e9, 1) for task_id in tasks["task_id"][:2]])
     known.attrs = origin.attrs
-    submit._begun(tmp_path / "sends.jsonl", known).close()
+    sends.begin(tmp_path / "sends.jsonl", known).close()
     began = pd.Timestamp.now("UTC")
-    sends = send(stack(Sqs(taken)), path, "r", progress=False).set_index("task_id").sort_index()["enqueued_at"]
-    waits = (sends.iloc[2:] - began).dt.total_seconds()
+    found = send(stack(Sqs(taken)), path, "r", progress=False).set_index("task_id").sort_index()["enqueued_at"]
+    waits = (found.iloc[2:] - began).dt.total_seconds()
     assert 0 <= waits.iloc[0] + 0.001 < 5
     assert (waits - waits.iloc[0]).tolist() == pytest.approx([0, 0.2, 0.3, 0.6], abs=0.05)
-    assert set(sends.iloc[:2]) == {pd.Timestamp(1.7e9, unit="s", tz="UTC")}
+    assert set(found.iloc[:2]) == {pd.Timestamp(1.7e9, unit="s", tz="UTC")}
 
 
 def test_two_submitters_do_not_both_send(tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""What of a run SQS has acknowledged: a journal while it is sent, which a kill cannot undo, then one frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import pandas as pd
+
+from taskq_lib.aws.stack import Stack
+from taskq_lib.errors import RunExists
+
+#: Beside the manifest: one line a request while it is sent, then one frame.
+JOURNAL, RECORD = "sends.jsonl", "sends.parquet"
+Row = tuple[str, str, float, int]  #: As `COLUMNS`, the time in Unix seconds
+COLUMNS = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
+
+
+def sent(stack: Stack, manifest: Path) -> pd.DataFrame:
+    """Return what is acknowledged so far, one row a message as `send` returns it.
+
+    None where the stack was made anew since: its queue has none of these messages, and the old one's are gone with it.
+    Raises `RunExists` where they were sent to a stack of another name, region, account or target.
+    """
+    journal, record = manifest.with_name(JOURNAL), manifest.with_name(RECORD)
+    # The journal is there from the first message until the record is whole.
+    found = read(journal) if journal.exists() else pd.read_parquet(record) if record.exists() else frame([])
+    here = origin_of(stack)
+    origin = found.attrs.get("origin") or here
+    if origin["stack"] != here["stack"]:
+        raise RunExists(
+            f"Run {manifest.parent.name!r} was submitted to {origin['stack']}; this is {here['stack']}.",
+            "Name that one to go on with the run, or choose another run id.",
+        )
+    if origin["mapping"] != here["mapping"]:
+        found = found.head(0)
+    found.attrs["origin"] = here
+    return found
+
+
+def begin(journal: Path, earlier: pd.DataFrame) -> IO[bytes]:
+    """Return the journal to append to; it is written anew, without a torn line and without messages that are gone."""
+    rows = zip(*(earlier[name].tolist() for name in COLUMNS), strict=True)
+    known = [(id_, message_id, at.timestamp(), n_tries) for id_, message_id, at, n_tries in rows]
+    content = line(earlier.attrs["origin"]) + line(known)
+    _whole(journal, lambda partial: partial.write_bytes(content))
+    return journal.open("ab")
+
+
+def end(journal: Path) -> pd.DataFrame:
+    """Keep what the journal has as a frame beside it, and return that; the journal stays."""
+    found = read(journal)
+    _whole(journal.with_name(RECORD), found.to_parquet)
+    return found
+
+
+def read(journal: Path) -> pd.DataFrame:
+    """Read the journal; what follows its last newline is a line that a kill has torn, and no line of it."""
+    origin, *requests = [json.loads(entry) for entry in journal.read_bytes().split(b"\n")[:-1]] or [None]
+    found = frame([row for rows in requests for row in rows])
+    found.attrs["origin"] = origin
+    return found
+
+
+def line(entry: object) -> bytes:
+    """Return a line of the journal: where the messages go (the first), or the rows of one request."""
+    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+
+
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return one row a message, with the columns of `COLUMNS`."""
+    found = pd.DataFrame(rows, columns=list(COLUMNS))
+    # Through whole milliseconds, as the body has them: seconds as floats are cut to the microsecond below.
+    found["enqueued_at"] = pd.to_datetime((found["enqueued_at"] * 1000).round().astype("int64"), unit="ms", utc=True)
+    return found.astype(COLUMNS)
+
+
+def origin_of(stack: Stack) -> dict[str, str]:
+    """Return whom messages are sent to: which stack, and its mapping, whose id is new each time the stack is made."""
+    account = urlsplit(stack.queue_url).path.strip("/").partition("/")[0]
+    where = f"stack {stack.name} in {stack.target.region} ({stack.target.name}), account ...{account[-4:]}"
+    return {"stack": where, "mapping": stack.outputs.get("EventSourceMappingId", "")}
+
+
+def _whole(path: Path, write: Callable[[Path], object]) -> None:
+    partial = path.with_suffix(".partial")
+    write(partial)
+    partial.replace(path)
