@@ -104,10 +104,13 @@ def create(run_id: str = "", root: str | Path = DEFAULT_ROOT, **sections: Any) -
 
 
 def find(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
-    """Return a run by its id, or the newest where the id is empty; raises `RunNotFound`."""
+    """Return a run by its id, or the newest where the id is empty; raises `RunNotFound`.
+
+    The newest is one that submitted tasks, where there is any: a redrive of the whole queue keeps a folder as well.
+    """
     known = listed(root)
     if not run_id and known:
-        return known[0]
+        return next((run for run in known if run.manifest.is_file()), known[0])
     for run in known:
         if run.id == run_id:
             return run

@@ -36,6 +36,15 @@ def test_a_run_is_created_found_and_listed(tmp_path: Path) -> None:
     assert runs.find("", root) == second
 
 
+def test_the_newest_run_is_one_that_submitted(tmp_path: Path) -> None:
+    """A folder that keeps the audit of a redrive, and nothing that was submitted, is no run to read."""
+    submitted = runs.create("submitted", tmp_path)
+    submitted.save("manifest", pd.DataFrame({"task_id": ["a"]}))
+    runs.create("audit", tmp_path)
+    assert runs.find("", tmp_path) == submitted
+    assert runs.find("audit", tmp_path).id == "audit"
+
+
 def test_reading_an_old_run_again_does_not_make_it_the_newest(tmp_path: Path) -> None:
     """What is kept later in the folder of an older run changes nothing about which run is the newest."""
     older, newer = made("older", tmp_path), made("newer", tmp_path)
