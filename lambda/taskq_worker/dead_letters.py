@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, Reason
+from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, Outcome, Reason
 from taskq_worker.log import log
 from taskq_worker.records import Invalid, Record
 from taskq_worker.store import Result
@@ -35,7 +35,6 @@ class DeadLetter:
     def of_result(cls, result: Result) -> DeadLetter:
         """Make the dead letter of a failed attempt that is the last one."""
         claim = result.claim
-        starts = [entry["started"] for entry in claim.history if "started" in entry]
         return cls(
             record=claim.delivery.record,
             reason=result.reason or Reason.MAX_ATTEMPTS,
@@ -43,7 +42,7 @@ class DeadLetter:
             error=result.error or "",
             attempts=claim.attempt,
             task_id=claim.delivery.task.task_id,
-            first_at=min([*starts, result.started_at]),
+            first_at=_first_at(result),
             last_at=result.finished_at,
         )
 
@@ -108,6 +107,17 @@ def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]
         for failed in response.get("Failed", []):
             log("taskq.dead_letter_failed", level="ERROR", error=failed.get("Message"), code=failed.get("Code"))
     return arrived
+
+
+def _first_at(result: Result) -> float:
+    """Return when the task was first started; where that attempt vanished, when it was first claimed."""
+    claim = result.claim
+    lost_now = result.outcome is Outcome.LOST or claim.attempt > 1
+    vanished = "started" not in claim.history[0] if claim.history else lost_now
+    if vanished and claim.first_claimed_at is not None:
+        return claim.first_claimed_at
+    starts: list[float] = [entry["started"] for entry in claim.history if "started" in entry]
+    return min([*starts, result.started_at])
 
 
 def _batches(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:

@@ -62,6 +62,7 @@ class Claim:
     lease_until: float = 0.0  #: Unix seconds; for LEASED, when the other worker's lease ends
     history: Sequence[Mapping[str, Any]] = ()  #: attemptLog entries so far
     n_duplicates: int = 0  #: Duplicate deliveries so far
+    first_claimed_at: float | None = None  #: Unix seconds; of a task that had an item before
     redrive: int = 0  #: How often the task was redriven; its attempts are counted anew each time
     item: Mapping[str, Any] = field(default_factory=dict, repr=False)  #: For DEAD, the item as it was found
 
@@ -270,6 +271,7 @@ class StatusStore:
             lease_until=item.get("leaseUntil", 0.0),
             history=item.get("attemptLog", []),
             n_duplicates=int(item.get("duplicates", 0)),
+            first_claimed_at=item.get("startedAt"),
             redrive=int(item.get("redrives", 0)),
             item=item if verdict is Verdict.DEAD else {},
         )

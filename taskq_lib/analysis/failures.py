@@ -81,6 +81,12 @@ def by_signature(dead: pd.DataFrame) -> pd.DataFrame:
     return _by_signature(signed(seen, "reason"), "reason", "n_messages")
 
 
+def top(groups: pd.DataFrame, n: int = 10) -> list[dict[str, object]]:
+    """Give `results.json` its "signatures": the first `n` rows of `by_signature`, without what is long."""
+    columns = ["signature_id", "signature", "reason", "task_types", "n_tasks"]
+    return [{str(name): value for name, value in row.items()} for row in groups[columns].head(n).to_dict("records")]
+
+
 def attempts_by_signature(attempts: pd.DataFrame) -> pd.DataFrame:
     """Sort the attempts that failed or were lost by their error signature: one row a signature, most frequent first.
 

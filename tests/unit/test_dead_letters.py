@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -107,6 +108,15 @@ def test_a_failed_result_becomes_a_letter() -> None:
     assert (made.first_at, made.last_at) == (1_800_000_000.25, 1_800_000_060.5)
     assert (made.attempts, made.task_id, made.reason) == (3, "a", Reason.MAX_ATTEMPTS)
     assert made.record.body == task("a").to_body()
+
+
+def test_a_first_attempt_that_vanished_counts_from_its_claim() -> None:
+    """Where the first attempt left no trace, the letter runs from when the task was first claimed."""
+    lost: list[list[dict[str, Any]]] = [[], [{"outcome": "lost"}, {"started": 1_800_000_030.0, "outcome": "failed"}]]
+    for history in lost:
+        one = result(history, attempt=3)
+        one = replace(one, claim=replace(one.claim, first_claimed_at=1_800_000_001.5))
+        assert DeadLetter.of_result(one).first_at == 1_800_000_001.5
 
 
 def test_a_first_attempt_starts_the_clock() -> None:

@@ -174,7 +174,7 @@ def test_a_verification_states_its_criterion(path: Path) -> None:
 
 
 def test_what_destroys_is_a_dry_run_unless_it_is_told() -> None:
-    """The teardown changes nothing by default, keeps the table, and does not discard messages; nor do the others act."""
+    """The teardown changes nothing by default, keeps the table and discards no messages; nor do the others act."""
     [teardown] = [path for path in ACTING if path.stem == "90_teardown"]
     found = defaults(teardown)
     assert (found["dry_run"], found["delete_table"], found["discard_messages"]) == (True, False, False)

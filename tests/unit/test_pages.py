@@ -308,6 +308,36 @@ def test_the_index_of_a_good_run_shows_its_figures(run: Run) -> None:
     assert "The run stopped." not in text
 
 
+def test_the_index_says_what_failed_and_what_is_missing(run: Run) -> None:
+    """Error signatures, attempts, redrives, lost and open ids and an open breaker stand at the top, as text."""
+    counted = {"attempts": {"total": 7, "mean": 1.4, "max": 3}, "redriven": 2}
+    lost = {"lost_ids": {"total": 12, "ids": [f"r-{i}" for i in range(12)]}, "open_ids": {"total": 1, "ids": ["<b>"]}}
+    run.record(
+        ledger=LEDGER | counted | lost,
+        breakers={"SEND_EMAIL": "half_open", "IMAGE_RESIZE": "closed"},
+        signatures=[
+            {
+                "signature_id": "5bc96056",
+                "signature": "Broken: <script>",
+                "reason": "max_attempts",
+                "task_types": "SEND_EMAIL",
+                "n_tasks": 3,
+            }
+        ],
+        safety_net=1,
+        stuck=0,
+    )
+    found = Html(index(run, []))
+    assert "7 attempts, at most 3 for a task; 2 tasks were redriven" in found.words
+    assert "Lost: r-0, r-1, r-2, r-3, r-4, r-5, r-6, r-7, r-8, r-9 and 2 more." in found.words
+    assert "Open: <b>." in found.words
+    assert "The circuit breaker of SEND_EMAIL is half-open: its tasks wait." in found.words
+    assert "IMAGE_RESIZE" not in found.words
+    assert "Broken: <script> 5bc96056 max_attempts SEND_EMAIL 3" in found.words
+    assert "1 of the dead letters came through the safety net" in found.words
+    assert not [tag for tag, _ in found.elements if tag == "script"]
+
+
 def test_a_run_of_nothing_has_an_index(run: Run) -> None:
     """A run in which nothing finished has an index without figures that are not known."""
     unknown = dict.fromkeys(["p50", "p90", "p99", "max"])
