@@ -5,34 +5,29 @@ Every record either ends here or is named in `batchItemFailures`; nothing is rai
 
 from __future__ import annotations
 
-import math
 import os
-import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from taskq_worker import dead_letters
 from taskq_worker.breaker import Breakers, Memory
-from taskq_worker.contract import Outcome, Reason, Task, task_type
+from taskq_worker.contract import Outcome, Reason
 from taskq_worker.dead_letters import DeadLetter
 from taskq_worker.execute import run_claims
 from taskq_worker.log import log
-from taskq_worker.records import Delivery, Invalid, Record, parse_records
+from taskq_worker.records import Delivery, Invalid, parse_records
+from taskq_worker.retry import Returned, backoff, delay
 from taskq_worker.settings import Settings
 from taskq_worker.store import Claim, Result, StatusStore, Verdict
 
 #: Kept back from the function's time for recording, dead-lettering and the response.
 MARGIN_S = 2.0
-#: SQS's bound for a visibility timeout, and how many entries one request takes.
-MAX_VISIBILITY_S = 43_200
-MAX_ENTRIES = 10
 
 # This package builds the parameters and its tests hold them; validating them took a fifth of a task's CPU time.
 _CONFIG = Config(
@@ -50,14 +45,6 @@ _invocations: list[str] = []
 _memory = Memory()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Returned:
-    """A record that comes again, and when."""
-
-    record: Record
-    delay_s: float | None = None  #: None leaves it to the queue's visibility timeout
-
-
 @dataclass(kw_only=True)
 class Batch:
     """What one invocation works with."""
@@ -68,6 +55,8 @@ class Batch:
     deadline: float  #: Unix seconds: when running tasks must have ended
     lease_until: float  #: Unix seconds: when the function is killed at the latest
     returned: list[Returned] = field(default_factory=list)
+    n_delayed: int = 0  #: How many of `returned` have got their delay
+    doubtful: list[Claim] = field(default_factory=list)  #: Claimed perhaps, and never started
     n_twins: Counter[str] = field(default_factory=Counter)  #: Task id -> further deliveries, not counted yet
 
 
@@ -77,13 +66,13 @@ def handle_batch(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     deliveries, twins, invalid = parse_records(event)
     batch.n_twins = Counter(twin.task.task_id for twin in twins)
     claims = _claim(batch, deliveries)
+    suspects = [claim for claim in claims if claim.verdict is Verdict.SUSPECT]
     results = _settle(batch, _work(batch, claims))
-    for suspect in [claim for claim in claims if claim.verdict is Verdict.SUSPECT]:
-        results += _work_alone(batch, suspect)
-    batch.breakers.count(results)
-    batch.breakers.conclude(results)
     _close(batch, invalid, [claim.delivery for claim in claims if claim.verdict is Verdict.FINISHED])
-    _delay(batch.settings, batch.returned)
+    _conclude(batch, results, besides={suspect.delivery.task.type for suspect in suspects})
+    # All else is said and done: a suspect may end this process.
+    for suspect in suspects:
+        _conclude(batch, _work_alone(batch, suspect))
     return {"batchItemFailures": [{"itemIdentifier": one.record.message_id} for one in batch.returned]}
 
 
@@ -132,15 +121,16 @@ def _claim(batch: Batch, deliveries: Sequence[Delivery]) -> list[Claim]:
     late = [
         i for i, claim in enumerate(claims) if claim.verdict in _STARTS and breakers.holds(claim.delivery.task.type)
     ]
-    batch.store.release([claims[i] for i in late if claims[i].verdict is Verdict.CLAIMED])
-    held += [claims[i].delivery for i in late]
+    batch.doubtful += batch.store.release([claims[i] for i in late if claims[i].verdict is Verdict.CLAIMED])
+    _hold(batch, [*held, *(claims[i].delivery for i in late)])
+    return [claim for i, claim in enumerate(claims) if i not in late]
+
+
+def _hold(batch: Batch, held: Sequence[Delivery]) -> None:
+    """Give back what an open breaker holds, for later."""
     for kind, n in Counter(one.task.type for one in held).items():
         log("taskq.held_back", level="WARNING", taskType=kind, nTasks=n)
-    for one in held:
-        wait_s = breakers.wait_s(one.task.type) + random.uniform(0, batch.settings.breaker.cooldown_s)  # noqa: S311
-        backoff_s = _backoff(batch.settings, one.task, one.record.receive_count)
-        batch.returned.append(Returned(record=one.record, delay_s=wait_s + backoff_s))
-    return [claim for i, claim in enumerate(claims) if i not in late]
+    batch.returned += [Returned(record=one.record, delay_s=batch.breakers.wait_s(one)) for one in held]
 
 
 def _work(batch: Batch, claims: Sequence[Claim]) -> list[Result]:
@@ -148,7 +138,7 @@ def _work(batch: Batch, claims: Sequence[Claim]) -> list[Result]:
     mine = [claim for claim in claims if claim.verdict is Verdict.CLAIMED]
     results, unstarted = run_claims(mine, batch.deadline, batch.settings.max_attempts)
     if unstarted:
-        batch.store.release(unstarted)
+        batch.doubtful += batch.store.release(unstarted)
         batch.returned += [Returned(record=claim.delivery.record, delay_s=0) for claim in unstarted]
     for claim in claims:
         if claim.verdict is Verdict.EXHAUSTED:
@@ -159,13 +149,18 @@ def _work(batch: Batch, claims: Sequence[Claim]) -> list[Result]:
             log("taskq.leased", taskId=claim.delivery.task.task_id, leaseUntil=claim.lease_until)
         elif claim.verdict in {Verdict.UNAVAILABLE, Verdict.DEAD}:
             batch.returned.append(Returned(record=claim.delivery.record))
+            # The claim may have taken effect, and its answer be lost.
+            batch.doubtful.append(claim)
     return results
 
 
 def _work_alone(batch: Batch, suspect: Claim) -> list[Result]:
-    """Run what may have killed its process before: last and alone, when all others are recorded."""
+    """Run what may have killed its process before: last and alone, when all else is done."""
     if time.time() >= batch.deadline:
         batch.returned.append(Returned(record=suspect.delivery.record, delay_s=0))
+        return []
+    if batch.breakers.holds(suspect.delivery.task.type):
+        _hold(batch, [suspect.delivery])
         return []
     log("taskq.suspect", level="WARNING", taskId=suspect.delivery.task.task_id, attempt=suspect.attempt)
     return _settle(batch, _work(batch, [batch.store.claim_suspect(suspect, batch.lease_until)]))
@@ -211,7 +206,7 @@ def _settle(batch: Batch, results: Sequence[Result]) -> list[Result]:
             log("taskq.record_refused", level="ERROR", taskId=task.task_id, attempt=result.claim.attempt)
             batch.returned.append(Returned(record=record))
         elif result.outcome is not Outcome.COMPLETED and result.reason is None:
-            delay_s = result.retry_after_s + _backoff(batch.settings, task, result.claim.attempt)
+            delay_s = result.retry_after_s + backoff(batch.settings, task, result.claim.attempt)
             batch.returned.append(Returned(record=record, delay_s=delay_s))
     return list(results)
 
@@ -236,39 +231,21 @@ def _close(batch: Batch, invalid: Sequence[Invalid], duplicates: Sequence[Delive
         batch.store.note(named, counted, now)
 
 
+def _conclude(batch: Batch, results: Sequence[Result], besides: Collection[str] = ()) -> None:
+    """Say what is to be said of `results` and of what is not run: to the breakers, the store and the queue.
+
+    The probes of the types `besides` still run.
+    """
+    batch.breakers.count(results)
+    batch.breakers.conclude(results, besides)
+    if batch.doubtful:
+        for claim in batch.store.release(batch.doubtful):
+            # If it was claimed, its lease runs out unused, and it counts as an attempt that vanished.
+            log("taskq.release_failed", level="ERROR", taskId=claim.delivery.task.task_id)
+        batch.doubtful.clear()
+    delay(client("sqs"), batch.settings.queue_url, batch.returned[batch.n_delayed :])
+    batch.n_delayed = len(batch.returned)
+
+
 def _bury(batch: Batch, letters: Sequence[DeadLetter]) -> set[str]:
     return dead_letters.send(client("sqs"), batch.settings.dead_letter_queue_url, letters) if letters else set()
-
-
-def _backoff(settings: Settings, task: Task, attempt: int) -> float:
-    """Exponential back-off with full jitter: uniform between 0 and base x factor^(attempt - 1), at most the cap.
-
-    After "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    """
-    retry = task_type(task.type).retry.over(settings.retry)
-    base, factor, cap = retry.base_s or 0.0, retry.factor or 1.0, retry.cap_s or 0.0
-    # Beyond 64 doublings every cap is reached, and much beyond it no float holds the product.
-    ceiling = min(cap, base * factor ** min(attempt - 1, 64))
-    return random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
-
-
-def _delay(settings: Settings, returned: Iterable[Returned]) -> None:
-    """Set when the returned records come again, ten a request; where it fails, the queue's own timeout holds."""
-    timed = [one for one in returned if one.delay_s is not None]
-    for start in range(0, len(timed), MAX_ENTRIES):
-        entries = [
-            {
-                "Id": str(i),
-                "ReceiptHandle": one.record.receipt_handle,
-                # Upwards: a retry that was told "not before" must not come before.
-                "VisibilityTimeout": min(max(0, math.ceil(one.delay_s or 0)), MAX_VISIBILITY_S),
-            }
-            for i, one in enumerate(timed[start : start + MAX_ENTRIES])
-        ]
-        try:
-            response = client("sqs").change_message_visibility_batch(QueueUrl=settings.queue_url, Entries=entries)
-        except (BotoCoreError, ClientError) as error:
-            log("taskq.delay_failed", level="WARNING", error=str(error), nMessages=len(entries))
-            continue
-        for failed in response.get("Failed", []):
-            log("taskq.delay_failed", level="WARNING", error=failed.get("Message"), code=failed.get("Code"))

@@ -11,8 +11,9 @@ answer was lost may count twice: a rate is estimated here, nothing is accounted 
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,8 +29,10 @@ from taskq_worker.store import Result, Verdict
 REFRESH_S = 5.0
 #: Failures are reported at most so often by one process (s): all processes together write one item.
 REPORT_S = 1.0
-#: How many changes of state the item remembers.
-MAX_TRANSITIONS = 20
+#: How many changes of state the item remembers; with more a write of it would cost a second unit.
+MAX_TRANSITIONS = 8
+#: What is held back waits, besides, a random time up to a ceiling that doubles with each receive, at most this (s).
+MAX_HOLD_S = 300.0
 #: The window of a breaker that has no item yet.
 _NONE = -1
 
@@ -40,7 +43,7 @@ class View:
 
     state: BreakerState
     seen_at: float  #: Unix seconds
-    window: int  #: Number of the window that is counted: Unix seconds / window length
+    window: int  #: When the window that is counted began, Unix seconds
     n: int  #: Attempts in it that ended
     failed: int  #: Of these, the ones that failed
     probe_at: float  #: Unix seconds: when the next probe may start; 0 while it is closed
@@ -84,7 +87,8 @@ class Breakers:
         allowed = {kind: self._n_allowed(kind, now) for kind in dict.fromkeys(one.task.type for one in deliveries)}
         admitted: list[Delivery] = []
         held: list[Delivery] = []
-        for one in deliveries:
+        # For a probe the task that came least often: one that has failed before says less of what it depends on.
+        for one in sorted(deliveries, key=lambda one: one.record.receive_count):
             allowed[one.task.type] -= 1
             (admitted if allowed[one.task.type] >= 0 else held).append(one)
         return admitted, held
@@ -94,10 +98,16 @@ class Breakers:
         view = self.memory.views.get(kind)
         return view is not None and view.state is not BreakerState.CLOSED and kind not in self.probing
 
-    def wait_s(self, kind: str) -> float:
-        """How long until a task of this type is worth another look."""
-        view = self.memory.views[kind]
-        return max(0.0, view.probe_at - time.time()) if view.state is BreakerState.OPEN else 0.0
+    def wait_s(self, delivery: Delivery) -> float:
+        """How long what is held back waits: until the next probe, and longer the more often it has come.
+
+        It uses receives, of which SQS counts down to the safety net, so they must last for hours.
+        """
+        view = self.memory.views[delivery.task.type]
+        until_probe = max(0.0, view.probe_at - time.time()) if view.state is BreakerState.OPEN else 0.0
+        doublings = min(delivery.record.receive_count - 1, 32)
+        ceiling = max(self.settings.cooldown_s, min(MAX_HOLD_S, self.settings.cooldown_s * 2.0**doublings))
+        return until_probe + random.uniform(0, ceiling)  # noqa: S311 - jitter, not a secret
 
     def reports(self, kinds: Iterable[str]) -> list[Statement]:
         """Return the statements that report what is due of these types and ask for their state, to go with a claim."""
@@ -127,9 +137,12 @@ class Breakers:
             n, failed, since = self._counted(kind, time.time())
             self.memory.counts[kind] = Count(n + 1, failed + (result.outcome is not Outcome.COMPLETED), since)
 
-    def conclude(self, results: Sequence[Result]) -> None:
-        """End the probes of this invocation: a completed one closes its breaker, a failed one opens it again."""
-        for kind in sorted(self.probing):
+    def conclude(self, results: Sequence[Result], besides: Collection[str] = ()) -> None:
+        """End the probes of this invocation: a completed one closes its breaker, a failed one opens it again.
+
+        Those of the types `besides` still run.
+        """
+        for kind in sorted(self.probing - set(besides)):
             outcomes = {one.outcome for one in filter(_speaks, results) if one.claim.delivery.task.type == kind}
             now = time.time()
             if Outcome.COMPLETED in outcomes:
@@ -139,12 +152,12 @@ class Breakers:
             else:
                 # Its message was a duplicate, or its error blames the task alone: the next one has its turn at once.
                 self._end_probe(kind, "says nothing", {"probeAt": ms(now)})
-        self.probing.clear()
+        self.probing &= set(besides)
 
     # --- what is known ------------------------------------------------------------------------------------------
 
     def _window(self, now: float) -> int:
-        return int(now // self.settings.window_s)
+        return int(now // self.settings.window_s * self.settings.window_s)
 
     def _counted(self, kind: str, now: float) -> Count:
         """Return what is not reported yet; what is older than a window says nothing of this one."""
@@ -161,16 +174,17 @@ class Breakers:
 
     def _learn(self, kind: str, item: Mapping[str, Any]) -> None:
         try:
+            state = BreakerState(item["state"])
             self.memory.views[kind] = View(
-                state=BreakerState(item["state"]),
+                state=state,
                 seen_at=time.time(),
-                window=item["window"],
-                n=item["n"],
-                failed=item["failed"],
-                probe_at=item.get("probeAt", 0.0),
-                transitions=item["transitions"],
+                window=int(item["window"]),
+                n=int(item["n"]),
+                failed=int(item["failed"]),
+                probe_at=0.0 if state is BreakerState.CLOSED else float(item["probeAt"]),
+                transitions=list(item["transitions"]),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             # Not written by this code. A breaker that cannot be read must not stop the work.
             log("taskq.breaker_unreadable", level="ERROR", taskType=kind, error=repr(error))
             self.memory.views[kind] = _closed(self._window(time.time()))

@@ -100,6 +100,15 @@ class Retry:
     factor: float | None = None
     cap_s: float | None = None  #: No retry waits longer
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant, when the type is registered."""
+        if self.max_attempts is not None and not 1 <= self.max_attempts <= MAX_LOGGED_ATTEMPTS:
+            raise ValueError(f"max_attempts is {self.max_attempts}; allowed is 1 to {MAX_LOGGED_ATTEMPTS}")
+        for name, low in (("base_s", 0), ("factor", 1), ("cap_s", 0)):
+            value = getattr(self, name)
+            if value is not None and not low <= value < 1e9:
+                raise ValueError(f"{name} is {value}; allowed is {low} or more")
+
     def over(self, default: Retry) -> Retry:
         """Return these values, with `default` where there is none."""
         return replace(default, **{name: value for name, value in vars(self).items() if value is not None})

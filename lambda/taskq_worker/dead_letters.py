@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, Outcome, Reason
 from taskq_worker.log import log
 from taskq_worker.records import Invalid, Record
+from taskq_worker.retry import MAX_ENTRIES
 from taskq_worker.store import Result
 from taskq_worker.text import cut
-
-MAX_ENTRIES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,27 +66,32 @@ class DeadLetter:
         texts = {
             "reason": self.reason,
             "errorType": self.error_type,
-            # SQS refuses control characters in attributes; the full text is in the log and the status item.
-            "error": "".join(c if c.isprintable() else " " for c in self.error) or "-",
+            "error": self.error or "-",
             "taskId": self.task_id,
             "firstAt": _iso(self.first_at),
             "lastAt": _iso(self.last_at),
         }
-        attributes = {name: {"DataType": "String", "StringValue": str(text)} for name, text in texts.items() if text}
+        attributes = {name: _string(text) for name, text in texts.items() if text}
         return attributes | {"attempts": {"DataType": "Number", "StringValue": str(self.attempts)}}
 
     @property
     def fitting_attributes(self) -> dict[str, dict[str, str]]:
-        """The attributes, or none where body and attributes are over 1 MiB together: the status item has the reason."""
-        return self.attributes if self.size <= MAX_BODY_BYTES else {}
+        """As many attributes as fit beside the body: all, else the ticket of a redrive alone, or none.
+
+        The status item has the rest.
+        """
+        left = MAX_BODY_BYTES - self._n_body
+        ticket = {name: self.attributes[name] for name in ("reason", "lastAt")}
+        return next((some for some in (self.attributes, ticket) if _size(some) <= left), {})
 
     @property
     def size(self) -> int:
         """Bytes that count against the limit of a request: the body, and the attributes by name, type and value."""
-        attributes = sum(
-            len(n) + len(a["DataType"]) + len(a["StringValue"].encode()) for n, a in self.attributes.items()
-        )
-        return len(self.record.body.encode("utf-8", "replace")) + attributes
+        return self._n_body + _size(self.attributes)
+
+    @property
+    def _n_body(self) -> int:
+        return len(self.record.body.encode("utf-8", "replace"))
 
 
 def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]:
@@ -99,7 +104,7 @@ def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]
         ]
         try:
             response = client.send_message_batch(QueueUrl=queue_url, Entries=entries)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             # The messages stay in the source queue and come again.
             log("taskq.dead_letter_failed", level="ERROR", error=str(error), nMessages=len(batch))
             continue
@@ -107,6 +112,15 @@ def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]
         for failed in response.get("Failed", []):
             log("taskq.dead_letter_failed", level="ERROR", error=failed.get("Message"), code=failed.get("Code"))
     return arrived
+
+
+def _string(text: str) -> dict[str, str]:
+    """Return an attribute; what SQS refuses in one becomes a space, and the log and the status item have it whole."""
+    return {"DataType": "String", "StringValue": "".join(c if c.isprintable() else " " for c in text)}
+
+
+def _size(attributes: Mapping[str, Mapping[str, str]]) -> int:
+    return sum(len(name) + len(a["DataType"]) + len(a["StringValue"].encode()) for name, a in attributes.items())
 
 
 def _first_at(result: Result) -> float:
@@ -123,7 +137,7 @@ def _first_at(result: Result) -> float:
 def _batches(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
     """Pack by count and by bytes: a whole batch is at most 1 MiB as well.
 
-    A letter that is too long with its attributes goes alone, and without them.
+    A letter that is too long with its attributes goes alone, with what fits of them.
     """
     batch: list[DeadLetter] = []
     size = 0

@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskq_worker.contract import Outcome, Reason, TaskContext, TaskError, budget, task_type
 from taskq_worker.log import log
@@ -16,6 +16,14 @@ from taskq_worker.text import cut, result_json
 
 MAX_THREADS = 32
 MAX_NAME_CHARS = 100
+
+
+class _Ended(NamedTuple):
+    """How a task's code ended, and when (Unix seconds)."""
+
+    at: float
+    result: str | None = None  #: JSON
+    error: BaseException | None = None
 
 
 def run_claims(claims: Sequence[Claim], deadline: float, max_attempts: int) -> tuple[list[Result], list[Claim]]:
@@ -40,14 +48,17 @@ def run_claims(claims: Sequence[Claim], deadline: float, max_attempts: int) -> t
     return results, unstarted
 
 
-def _run(claim: Claim, index: int, started: dict[int, float]) -> tuple[str, float]:
-    """Run one task's code; returns its result as JSON and when it finished."""
+def _run(claim: Claim, index: int, started: dict[int, float]) -> _Ended:
+    """Run one task's code, whatever it does; says when it ended, which may be long before its batch does."""
     started[index] = time.time()
     task = claim.delivery.task
-    _simulate(claim)
     context = TaskContext(task_id=task.task_id, attempt=claim.attempt)
-    result = task_type(task.type).run(context, **task.arguments)
-    return result_json(result), time.time()
+    try:
+        _simulate(claim)
+        result = result_json(task_type(task.type).run(context, **task.arguments))
+    except BaseException as error:  # noqa: BLE001 - whatever it raises fails this task alone
+        return _Ended(time.time(), error=error)
+    return _Ended(time.time(), result=result)
 
 
 def _simulate(claim: Claim) -> None:
@@ -62,20 +73,19 @@ def _simulate(claim: Claim) -> None:
         raise error(message, retryable=simulate.retryable, retry_after_s=simulate.retry_after_s)
 
 
-def _finish(claim: Claim, future: Future[tuple[str, float]], started_at: float, max_attempts: int) -> Result:
-    if not future.done():
-        late = TimeoutError("the task still ran when the function's time was up")
-        return _failed(claim, late, started_at, max_attempts)
-    error = future.exception()
-    if error is not None:
-        return _failed(claim, error, started_at, max_attempts)
-    result, finished_at = future.result()
-    done = Result(claim=claim, outcome=Outcome.COMPLETED, started_at=started_at, finished_at=finished_at, result=result)
+def _finish(claim: Claim, future: Future[_Ended], started_at: float, max_attempts: int) -> Result:
+    late = TimeoutError("the task still ran when the function's time was up")
+    ended = future.result() if future.done() else _Ended(time.time(), error=late)
+    if ended.error is not None:
+        return _failed(claim, ended.error, started_at, ended.at, max_attempts)
+    done = Result(
+        claim=claim, outcome=Outcome.COMPLETED, started_at=started_at, finished_at=ended.at, result=ended.result
+    )
     _log_attempt(done)
     return done
 
 
-def _failed(claim: Claim, error: BaseException, started_at: float, max_attempts: int) -> Result:
+def _failed(claim: Claim, error: BaseException, started_at: float, finished_at: float, max_attempts: int) -> Result:
     reason = None
     if not _said_by(error, "retryable", default=True):
         reason = Reason.NON_RETRYABLE
@@ -85,7 +95,7 @@ def _failed(claim: Claim, error: BaseException, started_at: float, max_attempts:
         claim=claim,
         outcome=Outcome.FAILED,
         started_at=started_at,
-        finished_at=time.time(),
+        finished_at=finished_at,
         error_type=cut(type(error).__name__, MAX_NAME_CHARS),
         error=cut(_text_of(error)),
         reason=reason,

@@ -42,18 +42,23 @@ class Table:
         removes = " ".join(f'REMOVE "{name}"' for name in removed)
         return _statement(f'UPDATE "{self.name}" {removes} {sets} {last}', [*changes.values(), *values])
 
-    def execute(self, statements: Sequence[Statement]) -> list[Answer]:
-        """Execute any number of statements; one answer each, in order. Passing errors are tried again."""
-        answers: list[Answer] = [{"Error": {"Code": "InternalServerError"}}] * len(statements)
-        open_ = list(range(len(statements)))
+    def execute(self, statements: Sequence[Statement], riders: Sequence[Statement] = ()) -> list[Answer]:
+        """Execute any number of statements; one answer each, in order. Passing errors are tried again.
+
+        `riders` go with the first request and are answered last; nobody waits for them, so they have one try.
+        """
+        every = [*statements, *riders]
+        answers: list[Answer] = [{"Error": {"Code": "InternalServerError"}}] * len(every)
+        open_ = list(range(len(every)))
         for n_try in range(N_TRIES):
+            if n_try:
+                time.sleep(0.05 * 2 ** (n_try - 1))
             for chunk in _chunks(open_, MAX_STATEMENTS):
-                for i, answer in zip(chunk, self._request([statements[i] for i in chunk]), strict=True):
+                for i, answer in zip(chunk, self._request([every[i] for i in chunk]), strict=True):
                     answers[i] = answer
-            open_ = [i for i in open_ if code_of(answers[i]) in _PASSING]
+            open_ = [i for i in open_ if i < len(statements) and code_of(answers[i]) in _PASSING]
             if not open_:
                 break
-            time.sleep(0.05 * 2**n_try)
         return answers
 
     def _request(self, statements: Sequence[Statement]) -> Sequence[Answer]:

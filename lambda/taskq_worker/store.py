@@ -32,6 +32,8 @@ LAST_ATTEMPT_FAILED = '"status" = ?'
 LEASE_IS_FREE = '"leaseUntil" <= ?'
 # The budget counts starts, not failures: an attempt that killed its process has used its turn.
 BUDGET_IS_LEFT = '"attempts" < ?'
+# No attempt was begun or given back since the item was read.
+ATTEMPTS_ARE_THOSE = '"attempts" = ?'
 # Only the worker that holds the claim may record: a late write of a worker that lost its lease is refused. The same
 # write once more (its answer was lost, the SDK asked again) is let through and changes nothing.
 CLAIM_IS_OURS = '"claimedBy" = ?'
@@ -119,14 +121,14 @@ class StatusStore:
         """
         now = time.time()
         inserts = [self.sql.insert(self._fresh(one, now, lease_until)) for one in deliveries]
-        answers = self.sql.execute([*inserts, *riders])
+        answers = self.sql.execute(inserts, riders)
         heard(answers[len(inserts) :])
         claims = [
             Claim(delivery=one, verdict=Verdict.UNAVAILABLE if code_of(answer) else Verdict.CLAIMED, attempt=1)
             for one, answer in zip(deliveries, answers[: len(inserts)], strict=True)
         ]
         known = [i for i in range(len(inserts)) if code_of(answers[i]) == "DuplicateItem"]
-        again = [self._reclaim(deliveries[i], now, lease_until, suspect=False) for i in known]
+        again = [self._reclaim(deliveries[i], now, lease_until) for i in known]
         for i, answer in zip(known, self.sql.execute(again), strict=True):
             claims[i] = self._judge(deliveries[i], answer, now)
         dead = [i for i in known if claims[i].verdict is Verdict.DEAD]
@@ -139,20 +141,22 @@ class StatusStore:
     def claim_suspect(self, suspect: Claim, lease_until: float) -> Claim:
         """Claim a task whose last attempt vanished; in a request of its own, so that it risks no other's attempt."""
         now, delivery = time.time(), suspect.delivery
-        [answer] = self.sql.execute([self._reclaim(delivery, now, lease_until, suspect=True)])
+        [answer] = self.sql.execute([self._reclaim(delivery, now, lease_until, suspect)])
         return self._judge(delivery, answer, now)
 
     def record(self, results: Sequence[Result]) -> list[bool]:
         """Record the attempts' outcomes in one request; True where the item now says so."""
         return [code_of(answer) is None for answer in self.sql.execute([self._outcome(result) for result in results])]
 
-    def release(self, claims: Sequence[Claim]) -> None:
-        """Give attempts back that were claimed and never started; an attempt counts only once it was."""
+    def release(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Give attempts back that were, or may have been, claimed and never started: an attempt is a start.
+
+        Returns those of which that is not known, since the store did not answer.
+        """
         answers = self.sql.execute([self._unclaim(claim) for claim in claims])
-        for claim, answer in zip(claims, answers, strict=True):
-            if code_of(answer) is not None:
-                # Its lease runs out unused; then it counts as an attempt that vanished.
-                log("taskq.release_failed", level="ERROR", taskId=claim.delivery.task.task_id, attempt=claim.attempt)
+        # A refusal is an answer: the claim is not ours, so there is nothing to give back.
+        known = {None, "ConditionalCheckFailed"}
+        return [claim for claim, answer in zip(claims, answers, strict=True) if code_of(answer) not in known]
 
     def note(
         self,
@@ -175,13 +179,16 @@ class StatusStore:
 
     # --- statements ---------------------------------------------------------------------------------------------
 
-    def _reclaim(self, delivery: Delivery, now: float, lease_until: float, *, suspect: bool) -> Statement:
+    def _reclaim(self, delivery: Delivery, now: float, lease_until: float, suspect: Claim | None = None) -> Statement:
         changes = {"status": Status.PROCESSING, "claimedBy": self.request_id, "leaseUntil": lease_until}
         changes |= stamp(now) | expiry(now, self.ttl_days)
-        where = f'"taskId" = ? AND {LEASE_IS_FREE} AND {BUDGET_IS_LEFT}'
-        values = [delivery.task.task_id, now, budget(delivery.task, self.max_attempts)]
-        if not suspect:
-            where, values = f"{where} AND {LAST_ATTEMPT_FAILED}", [*values, Status.FAILED]
+        where, values = f'"taskId" = ? AND {LEASE_IS_FREE}', [delivery.task.task_id, now]
+        if suspect is None:
+            where = f"{where} AND {BUDGET_IS_LEFT} AND {LAST_ATTEMPT_FAILED}"
+            values = [*values, budget(delivery.task, self.max_attempts), Status.FAILED]
+        else:
+            where, values = f"{where} AND {ATTEMPTS_ARE_THOSE}", [*values, suspect.attempt]
+            changes["soloAttempt"] = suspect.attempt + 1
         last = f'SET "attempts" = "attempts" + 1 WHERE {where} RETURNING ALL NEW *'
         return self.sql.update(changes, [], last, values)
 
@@ -194,7 +201,7 @@ class StatusStore:
             changes["redrives"] = dead.redrive + 1
         last = f'WHERE "taskId" = ? AND {DIED_THEN} RETURNING ALL NEW *'
         values = [fresh["taskId"], True, dead.item["finishedAt"]]
-        return self.sql.update(changes, ["deadLettered", "reason", "error", "errorType"], last, values)
+        return self.sql.update(changes, ["deadLettered", "reason", "error", "errorType", "soloAttempt"], last, values)
 
     def _fresh(self, delivery: Delivery, now: float, lease_until: float) -> dict[str, Any]:
         return new_item(delivery, self.request_id, now, lease_until) | expiry(now, self.ttl_days)
@@ -212,7 +219,8 @@ class StatusStore:
         changes |= {"deadLettered": True, "reason": result.reason} if result.reason else {}
         # A sum, not an increment: written twice it must not count twice. Nobody else counts while the claim is ours.
         changes |= {"duplicates": claim.n_duplicates + result.n_duplicates} if result.n_duplicates else {}
-        changes |= {} if final else {"leaseUntil": ms(result.finished_at)}
+        # A task that asked to be left alone is leased to nobody until then, however its message comes back before.
+        changes |= {} if final else {"leaseUntil": ms(result.finished_at + result.retry_after_s)}
         removed = ["leaseUntil"] if final else []
         removed += ["error", "errorType"] if claim.attempt > 1 and result.error_type is None else []
         task_id = claim.delivery.task.task_id
@@ -220,7 +228,7 @@ class StatusStore:
             # Nobody holds the claim any more, and that must still be so, with no attempt given back. From now on it is
             # ours: the worker that vanished may come back, and must not record over the end.
             changes["claimedBy"] = self.request_id
-            last = f'WHERE "taskId" = ? AND {LEASE_IS_FREE} AND "attempts" = ?'
+            last = f'WHERE "taskId" = ? AND {LEASE_IS_FREE} AND {ATTEMPTS_ARE_THOSE}'
             values = [task_id, time.time(), claim.attempt]
         else:
             last, values = f'WHERE "taskId" = ? AND {CLAIM_IS_OURS}', [task_id, self.request_id]
@@ -285,8 +293,13 @@ class StatusStore:
             return Verdict.DEAD if _may_reopen(delivery, item) else Verdict.FINISHED
         if lease_until > now:
             return Verdict.LEASED
-        has_budget = item.get("attempts", 0) < budget(delivery.task, self.max_attempts)
-        return Verdict.SUSPECT if has_budget else Verdict.EXHAUSTED
+        attempts = item.get("attempts", 0)
+        has_budget = attempts < budget(delivery.task, self.max_attempts)
+        # Beside others a task may have vanished by a neighbour's fault, so it is given up only once it was tried alone;
+        # an attempt that was given back (nobody has the claim then) was no try.
+        has_failed = status == Status.FAILED and "claimedBy" in item
+        was_alone = item.get("soloAttempt") == attempts
+        return Verdict.SUSPECT if has_budget or not (has_failed or was_alone) else Verdict.EXHAUSTED
 
 
 def _may_reopen(delivery: Delivery, item: Mapping[str, Any]) -> bool:

@@ -86,6 +86,10 @@ def contradictions(values: Mapping[str, str]) -> list[str]:
     for name, attempts in budgets.items():
         if v["MaxReceiveCount"] <= attempts:
             found.append(f"MaxReceiveCount must exceed {name} ({attempts}): it is the net behind the attempt budget.")
+    if (waits := v["RetryCapSeconds"] * v["MaxAttempts"]) >= v["MessageRetentionSeconds"]:
+        found.append(
+            f"RetryCapSeconds x MaxAttempts ({waits}) must be below MessageRetentionSeconds, or SQS drops tasks."
+        )
     if 0 < v["StatusTtlDays"] * 86_400 <= v["DeadLetterRetentionSeconds"]:
         found.append("StatusTtlDays must exceed DeadLetterRetentionSeconds: a dead letter must find its task's status.")
     return found

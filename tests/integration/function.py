@@ -123,6 +123,17 @@ class Function:
         batch.client("dynamodb").meta.events.register_first("needs-retry.dynamodb.BatchExecuteStatement", lose)
         return tries
 
+    def lose_answers(self, number: int) -> None:
+        """Lose every answer to the table's request `number`, from 1, which takes effect all the same."""
+        asked: list[int] = []
+
+        def lose(parsed: dict[str, Any], **_: Any) -> None:
+            asked.append(1)
+            if len(asked) == number:
+                parsed.clear()
+
+        batch.client("dynamodb").meta.events.register("after-call.dynamodb.BatchExecuteStatement", lose)
+
     def redrive(self) -> None:
         """Send all dead letters to the queue again, bodies and attributes unchanged, as every redrive does."""
         for message in self._take(self.dead, MessageAttributeNames=["All"]):

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from taskq_lib.workload import Workload, generate
 from taskq_worker import batch, contract, execute
 from taskq_worker.contract import Retry, Task, register
+from taskq_worker.retry import backoff
 from taskq_worker.settings import Settings
-from taskq_worker.store import StatusStore
+from taskq_worker.store import StatusStore, Verdict
 from tests.integration.function import Function
 from tests.unit.events import deliveries, event, lines, task
 
@@ -247,9 +248,9 @@ def test_an_exhausted_lease_is_dead_lettered(function: Function, item: Item, wor
     """A task whose workers vanished three times is not started a fourth: it is dead-lettered, its attempts lost."""
     sent = task(f"{run_id}-a")
     past = round(time.time() - 1, 3)
-    [first] = worker("vanished-0").claim(deliveries(sent), past)
+    [last] = worker("vanished-0").claim(deliveries(sent), past)
     for i in (1, 2):
-        worker(f"vanished-{i}").claim_suspect(first, past)
+        last = worker(f"vanished-{i}").claim_suspect(last, past)
     assert function.run(function.send(sent)) == []
     letter = function.dead_letters()[sent.to_body()]
     assert (letter["reason"], letter["errorType"], letter["attempts"]) == ("max_attempts", "WorkerLost", "3")
@@ -259,16 +260,48 @@ def test_an_exhausted_lease_is_dead_lettered(function: Function, item: Item, wor
     assert "leaseUntil" not in found
 
 
+def test_what_vanished_beside_others_is_tried_alone_before_it_is_given_up(
+    function: Function, item: Item, worker: Workers, run_id: str
+) -> None:
+    """A task whose last attempt of the budget vanished in a batch may be a neighbour's victim: it gets one alone."""
+    victim = task(f"{run_id}-victim", simulate={"fail_attempts": 2})
+    delivered = function.send(victim)
+    function.run(delivered)
+    function.run(delivered)
+    worker("vanished").claim(deliveries(victim), round(time.time() - 1, 3))
+    assert item(victim.task_id)["attempts"] == 3
+    assert function.run(delivered) == []
+    found = item(victim.task_id)
+    assert (found["status"], found["attempts"]) == ("COMPLETED", 4)
+    assert [entry["outcome"] for entry in found["attemptLog"]] == ["failed", "failed", "lost", "completed"]
+
+
+def test_what_vanished_alone_is_given_up(worker: Workers, run_id: str) -> None:
+    """The extra attempt is one: a task that vanishes in it as well is dead-lettered."""
+    sent, past = task(f"{run_id}-a"), round(time.time() - 1, 3)
+    one = worker("w-1", max_attempts=1).claim(deliveries(sent), past)[0]
+    one = worker("w-2", max_attempts=1).claim(deliveries(sent), past)[0]
+    assert one.verdict is Verdict.SUSPECT
+    assert worker("w-2", max_attempts=1).claim_suspect(one, past).attempt == 2
+    assert worker("w-3", max_attempts=1).claim(deliveries(sent), past)[0].verdict is Verdict.EXHAUSTED
+
+
 def test_a_suspect_runs_last_and_alone(
     function: Function, item: Item, worker: Workers, run_id: str, code: Callable[[Callable[[], Any]], None]
 ) -> None:
-    """What vanished before runs only when its neighbours are recorded, so that it can take none of them with it."""
-    seen: list[str] = []
-    code(lambda: seen.append(item(neighbour.task_id)["status"]))
+    """What vanished before runs when all else is done, so that it can take nothing with it: no outcome, no letter."""
+    seen: list[Any] = []
+
+    def look() -> None:
+        seen.append((item(neighbour.task_id)["status"], [*function.dead_letters()]))
+        seen.append([name for name, _ in function.calls].count("ChangeMessageVisibilityBatch"))
+
+    code(look)
     suspect, neighbour = task(f"{run_id}-a", type="OWN"), task(f"{run_id}-b")
+    retried = task(f"{run_id}-c", simulate={"fail_attempts": 1})
     worker("vanished").claim(deliveries(suspect), round(time.time() - 1, 3))
-    assert function.run(function.send(suspect, neighbour)) == []
-    assert seen == ["COMPLETED"]
+    assert len(function.run(function.send(suspect, neighbour, retried, "{"))) == 1
+    assert seen == [("COMPLETED", ["{"]), 1]
     assert (item(suspect.task_id)["status"], item(suspect.task_id)["attempts"]) == ("COMPLETED", 2)
 
 
@@ -397,6 +430,20 @@ def test_a_lost_answer_is_recognised(function: Function, item: Item, run_id: str
     assert found[0]["attempts"] == 2
 
 
+def test_a_claim_whose_answer_is_lost_uses_no_attempt(function: Function, item: Item, run_id: str) -> None:
+    """A claim that took effect, and of which no answer ever came, is given back at the end of its batch."""
+    sent = task(f"{run_id}-a")
+    for _ in range(4):
+        function.forget()
+        function.lose_answers(1)
+        assert len(function.run(function.send(sent))) == 1
+        function.sqs.purge_queue(QueueUrl=function.queue)
+        assert (item(sent.task_id)["status"], item(sent.task_id)["attempts"]) == ("FAILED", 0)
+    function.forget()
+    assert function.run(function.send(sent)) == []
+    assert (item(sent.task_id)["status"], item(sent.task_id)["attempts"]) == ("COMPLETED", 1)
+
+
 def test_what_could_not_start_uses_no_attempt(function: Function, item: Item, run_id: str) -> None:
     """A task that found no time in its batch comes again at once, as the attempt that it was."""
     function.patch.setattr(execute, "MAX_THREADS", 2)
@@ -427,17 +474,17 @@ def settings_of(**environment: str) -> Settings:
     return Settings.from_environment({f"TASKQ_{name}": value for name, value in (plain | environment).items()})
 
 
-@given(base=st.integers(0, 900), factor=st.integers(1, 10), cap=st.integers(0, 43_200), attempt=st.integers(1, 1_000))
+@given(base=st.integers(0, 900), factor=st.integers(1, 10), cap=st.integers(0, 43_200), attempt=st.integers(1, 21))
 def test_the_back_off_has_its_bounds(base: int, factor: int, cap: int, attempt: int) -> None:
     """A wait lies between 0 and base x factor^(attempt - 1), and is never longer than the cap."""
     chosen = settings_of(RETRY_BASE_S=str(base), RETRY_FACTOR=str(factor), RETRY_CAP_S=str(cap))
-    wait_s = batch._backoff(chosen, task("a"), attempt)
+    wait_s = backoff(chosen, task("a"), attempt)
     assert 0 <= wait_s <= min(cap, base * factor ** (attempt - 1))
 
 
 def test_the_back_off_is_full_jitter() -> None:
     """Waits spread evenly over the whole range, so that tasks that failed together do not come again together."""
-    waits = sorted(batch._backoff(settings_of(RETRY_BASE_S="8"), task("a"), 3) for _ in range(2_000))
+    waits = sorted(backoff(settings_of(RETRY_BASE_S="8"), task("a"), 3) for _ in range(2_000))
     assert waits[0] < 1
     assert waits[-1] > 31
     assert waits[1_000] == pytest.approx(16, abs=2)
@@ -447,9 +494,9 @@ def test_a_task_type_may_have_a_back_off_of_its_own(code: Callable[[Callable[[],
     """What a type says of its retries counts for its tasks alone, and the template's parameters for the rest."""
     code(dict)
     register("PATIENT", retry=Retry(base_s=1_000, factor=1, cap_s=2_000))(lambda _context: {})
-    waits = [batch._backoff(settings_of(), task("a", type="PATIENT", data={}), 5) for _ in range(200)]
+    waits = [backoff(settings_of(), task("a", type="PATIENT", data={}), 5) for _ in range(200)]
     assert 700 < max(waits) <= 1_000
-    assert max(batch._backoff(settings_of(), task("a"), 1) for _ in range(200)) <= 2
+    assert max(backoff(settings_of(), task("a"), 1) for _ in range(200)) <= 2
 
 
 def test_a_retry_waits_as_long_as_its_error_asked(function: Function, run_id: str) -> None:
@@ -466,10 +513,31 @@ def test_a_retry_waits_as_long_as_its_error_asked(function: Function, run_id: st
         assert seconds <= entry["VisibilityTimeout"] <= seconds + 3
 
 
+def test_not_before_holds_however_the_message_comes_back(function: Function, item: Item, run_id: str) -> None:
+    """A task that asked to be left alone is not started before then, even where its message was not hidden so long."""
+    sent = task(f"{run_id}-a", simulate={"fail_attempts": 1, "retry_after_s": 600})
+    delivered = function.send(sent)
+    function.run(delivered)
+    function.calls.clear()
+    assert len(function.run(delivered)) == 1
+    assert item(sent.task_id)["attempts"] == 1
+    [request] = function.requests("ChangeMessageVisibilityBatch")
+    assert 590 <= request["Entries"][0]["VisibilityTimeout"] <= 602
+
+
+def test_no_delay_is_longer_than_sqs_takes(function: Function, run_id: str) -> None:
+    """SQS hides a message 12 h from its receive on, and refuses more; what is asked for stays an hour below."""
+    function.set(TASKQ_RETRY_BASE_S="43200", TASKQ_RETRY_CAP_S="43200")
+    tasks = [task(f"{run_id}-{i}", simulate={"fail_attempts": 1, "retry_after_s": 900}) for i in range(10)]
+    function.run(function.send(*tasks))
+    [request] = function.requests("ChangeMessageVisibilityBatch")
+    assert max(entry["VisibilityTimeout"] for entry in request["Entries"]) <= 11 * 3_600
+
+
 def test_a_retry_is_delayed_by_the_back_off(function: Function, run_id: str) -> None:
     """A failed task comes again after its back-off: its message stays hidden for as long as was drawn."""
     function.set(TASKQ_RETRY_BASE_S="900", TASKQ_RETRY_CAP_S="40")
-    function.patch.setattr("taskq_worker.batch.random.uniform", lambda _low, high: high)
+    function.patch.setattr("taskq_worker.retry.random.uniform", lambda _low, high: high)
     function.run(function.send(task(f"{run_id}-a", simulate={"fail_attempts": 1})))
     [request] = function.requests("ChangeMessageVisibilityBatch")
     assert [entry["VisibilityTimeout"] for entry in request["Entries"]] == [40]

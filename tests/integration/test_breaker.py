@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,7 @@ from taskq_worker.contract import TaskContext, TaskError, breaker_key, register
 from taskq_worker.partiql import Table
 from taskq_worker.settings import BreakerSettings
 from tests.integration.function import Function
-from tests.unit.events import ids, lines, task
+from tests.unit.events import deliveries, ids, lines, task
 
 pytestmark = pytest.mark.integration
 
@@ -262,11 +263,11 @@ def test_one_of_many_workers_probes(stack: Stack, clock: Clock, dependency: Depe
         sql_statements = first.reports([dependency.kind])
         first.hear(sql.execute(sql_statements))
         assert first.holds(dependency.kind)
-    delivered = [SimpleNamespace(task=task(f"{run_id}-{i}", type=dependency.kind)) for i in range(3)]
-    n_admitted = [len(worker(f"{run_id}-{i}", memory).admit(delivered)[0]) for i, memory in enumerate(memories)]  # type: ignore[arg-type]
+    delivered = deliveries(*(task(f"{run_id}-{i}", type=dependency.kind) for i in range(3)))
+    n_admitted = [len(worker(f"{run_id}-{i}", memory).admit(delivered)[0]) for i, memory in enumerate(memories)]
     assert n_admitted == [1, 0, 0, 0]
     clock.now += 6
-    n_admitted = [len(worker(f"{run_id}-{i}b", memory).admit(delivered)[0]) for i, memory in enumerate(memories)]  # type: ignore[arg-type]
+    n_admitted = [len(worker(f"{run_id}-{i}b", memory).admit(delivered)[0]) for i, memory in enumerate(memories)]
     assert n_admitted == [1, 0, 0, 0]
 
 
@@ -279,6 +280,66 @@ def test_the_item_forgets_old_changes(clock: Clock, caller: Caller, dependency: 
     assert len(item(breaker_key(dependency.kind))["transitions"]) == MAX_TRANSITIONS
 
 
+@pytest.mark.parametrize(("before", "after"), [("60", "3600"), ("3600", "60")])
+def test_another_window_length_is_taken_up(
+    clock: Clock, caller: Caller, dependency: Dependency, item: Item, before: str, after: str
+) -> None:
+    """Where the length of the window is changed, the breaker counts on within one new window."""
+    caller.function.set(TASKQ_BREAKER_WINDOW_S=before)
+    for _ in range(3):
+        caller.batch()
+        clock.now += 6
+    caller.function.set(TASKQ_BREAKER_WINDOW_S=after)
+    clock.now += float(after)
+    opened(caller, dependency, clock)
+    assert item(breaker_key(dependency.kind))["state"] == "open"
+
+
+def test_the_probe_is_the_task_that_came_least_often(
+    clock: Clock, caller: Caller, dependency: Dependency, item: Item
+) -> None:
+    """Of several tasks that wait the freshest probes: one that has failed before may be what is broken."""
+    opened(caller, dependency, clock)
+    dependency.is_down = False
+    clock.now += 31
+    old, fresh = (task(f"{caller.run_id}-{name}", type=dependency.kind) for name in ("old", "fresh"))
+    delivered = caller.function.send(old, fresh)
+    [record] = [record for record in delivered["Records"] if old.task_id in record["body"]]
+    record["attributes"]["ApproximateReceiveCount"] = "7"
+    caller.function.run(delivered)
+    assert item(old.task_id) is None
+    assert item(fresh.task_id)["status"] == "COMPLETED"
+
+
+def test_a_suspect_may_probe(
+    live: Function, clock: Clock, caller: Caller, dependency: Dependency, worker: Any, item: Item
+) -> None:
+    """Where only tasks are left that vanished before, one of them probes, and its outcome closes the breaker."""
+    suspect = task(f"{caller.run_id}-suspect", type=dependency.kind)
+    worker("vanished").claim(deliveries(suspect), round(time.time() - 1, 3))
+    opened(caller, dependency, clock)
+    dependency.is_down = False
+    clock.now += 31
+    assert live.run(live.send(suspect)) == []
+    assert item(suspect.task_id)["status"] == "COMPLETED"
+    assert item(breaker_key(dependency.kind))["state"] == "closed"
+
+
+def test_what_waits_long_uses_few_receives(stack: Stack, clock: Clock, dependency: Dependency) -> None:
+    """The wait grows with each receive up to five minutes, so that its receives last for hours."""
+    settings = BreakerSettings(failure_percent=50, minimum_tasks=1, window_s=60, cooldown_s=30)
+    sql = Table(client=stack.target.client("dynamodb"), name=stack.table)
+    one = Breakers(sql=sql, settings=settings, request_id="r", lease_until=0, memory=Memory())
+    [delivery] = deliveries(task("a", type=dependency.kind))
+    found = {"state": "open", "window": 0, "n": 0, "failed": 0, "transitions": [], "probeAt": clock.now}
+    one._learn(dependency.kind, found)
+    waits = [
+        sum(one.wait_s(replace(delivery, record=replace(delivery.record, receive_count=n))) for _ in range(200)) / 200
+        for n in (1, 2, 4, 99)
+    ]
+    assert waits == pytest.approx([15, 30, 120, 150], rel=0.25)
+
+
 def test_zero_turns_it_off(clock: Clock, caller: Caller, dependency: Dependency, item: Item) -> None:
     """With a percentage of 0 nothing is counted, asked or held back."""
     caller.function.set(TASKQ_BREAKER_FAILURE_PERCENT="0")
@@ -287,7 +348,7 @@ def test_zero_turns_it_off(clock: Clock, caller: Caller, dependency: Dependency,
     assert item(breaker_key(dependency.kind)) is None
 
 
-@pytest.mark.parametrize("broken", [{"state": "unheard of"}, {}])
+@pytest.mark.parametrize("broken", [{"state": "unheard of"}, {}, {"state": "open"}, {"window": "x"}])
 def test_an_item_that_cannot_be_read_stops_no_work(
     stack: Stack, caller: Caller, dependency: Dependency, broken: dict[str, str]
 ) -> None:

@@ -113,7 +113,7 @@ def end_of(claim: Claim, now: float) -> Result:
 def hold_item(item: Item, budget: int) -> None:
     """Hold what is true of every item at every moment."""
     outcomes = [entry["outcome"] for entry in item.get("attemptLog", [])]
-    assert 0 <= item.get("attempts", 0) <= budget
+    assert 0 <= item.get("attempts", 0) <= budget + 1, "one more at the most, alone"
     assert len(outcomes) <= item.get("attempts", 0)
     assert ("leaseUntil" in item) == (bool(item) and not is_final(item)), "final items, and no others, have no lease"
     assert outcomes.count("completed") == (item.get("status") == "COMPLETED")
@@ -121,7 +121,8 @@ def hold_item(item: Item, budget: int) -> None:
     if is_final(item):
         assert len(outcomes) == item["attempts"]
     if item.get("reason") == "max_attempts":
-        assert item["attempts"] == budget, "a task is given up only when its budget is spent"
+        is_extra = item["attempts"] == budget + 1 == item.get("soloAttempt")
+        assert item["attempts"] == budget or is_extra, "a task is given up only when its budget is spent"
 
 
 # --- the machine --------------------------------------------------------------------------------------------------
@@ -206,9 +207,9 @@ class Leases(RuleBasedStateMachine):
                 Verdict.FINISHED: is_final(old),
                 Verdict.LEASED: old.get("leaseUntil", 0.0) > now,
                 Verdict.SUSPECT: was_free
-                and old.get("status") == "PROCESSING"
-                and old.get("attempts", 0) < self.budget,
-                Verdict.EXHAUSTED: was_free and old.get("attempts") == self.budget,
+                and (old.get("status") == "PROCESSING" or "claimedBy" not in old)
+                and (old.get("attempts", 0) < self.budget or old.get("soloAttempt") != old["attempts"]),
+                Verdict.EXHAUSTED: was_free and old.get("attempts", 0) >= self.budget,
             }
             assert expected[claim.verdict], claim.verdict
             assert new == old, "what is not claimed is not touched"
@@ -417,14 +418,24 @@ def test_two_workers_that_race_end_every_task_once(stack: Stack, worker: Workers
 # --- what the machine has found once ------------------------------------------------------------------------------
 
 
+def lost_twice(first: StatusStore, second: StatusStore, task_id: str, clock: Clock) -> Claim:
+    """Let a task's budget of one vanish beside others, then its extra attempt alone; returns that one's claim."""
+    first.claim(deliveries(task(task_id)), clock.now + LEASE_S)
+    clock.sleep(LEASE_S)
+    [suspect] = second.claim(deliveries(task(task_id)), clock.now + LEASE_S)
+    claim = second.claim_suspect(suspect, clock.now + LEASE_S)
+    assert (claim.verdict, claim.attempt) == (Verdict.CLAIMED, 2)
+    clock.sleep(LEASE_S)
+    return claim
+
+
 @pytest.mark.parametrize("how", ["completed", "failed", "buried", "release"])
 def test_whoever_comes_after_the_end_changes_nothing(
     stack: Stack, worker: Workers, clock: Clock, run_id: str, how: str
 ) -> None:
     """A task that was given up stays so, whatever the worker that was taken for dead still says."""
     task_id, late, next_one = f"{run_id}-a", worker("late", max_attempts=1), worker("next", max_attempts=1)
-    [lost] = late.claim(deliveries(task(task_id)), clock.now + LEASE_S)
-    clock.sleep(LEASE_S)
+    lost = lost_twice(worker("first", max_attempts=1), late, task_id, clock)
     [spent] = next_one.claim(deliveries(task(task_id)), clock.now + LEASE_S)
     assert next_one.record([end_of(spent, clock.now)]) == [True]
     before = read(stack, [task_id])
@@ -440,12 +451,13 @@ def test_a_task_whose_attempt_came_back_is_not_given_up(
 ) -> None:
     """Where an attempt is given back after a worker found the budget spent, the task has that attempt again."""
     task_id, late, next_one = f"{run_id}-a", worker("late", max_attempts=1), worker("next", max_attempts=1)
-    [lost] = late.claim(deliveries(task(task_id)), clock.now + LEASE_S)
-    clock.sleep(LEASE_S)
+    lost = lost_twice(worker("first", max_attempts=1), late, task_id, clock)
     [spent] = next_one.claim(deliveries(task(task_id)), clock.now + LEASE_S)
     assert spent.verdict is Verdict.EXHAUSTED
     late.release([lost])
     assert next_one.record([end_of(spent, clock.now)]) == [False]
-    [again] = worker("third", max_attempts=1).claim(deliveries(task(task_id)), clock.now + LEASE_S)
-    assert (again.verdict, again.attempt) == (Verdict.CLAIMED, 1)
+    third = worker("third", max_attempts=1)
+    [again] = third.claim(deliveries(task(task_id)), clock.now + LEASE_S)
+    again = third.claim_suspect(again, clock.now + LEASE_S)
+    assert (again.verdict, again.attempt) == (Verdict.CLAIMED, 2)
     assert not is_final(read(stack, [task_id])[task_id])

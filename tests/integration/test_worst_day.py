@@ -51,14 +51,14 @@ def test_a_task_that_kills_its_worker_is_dead_lettered_and_its_neighbours_comple
 
 
 def test_a_breaker_spares_the_attempts_of_what_waits(own: Stack, run_id: str) -> None:
-    """Where every task fails twice, the breaker of its type opens, holds the rest back, probes and closes again."""
-    tasks = [task(f"{run_id}-{i}", simulate={"fail_attempts": 2, "seconds": 0.4}) for i in range(60)]
+    """Where every task fails once, the breaker of its type opens, holds the rest back, probes and closes again."""
+    tasks = [task(f"{run_id}-{i}", simulate={"fail_attempts": 1, "seconds": 1.0}) for i in range(54)]
     for one in tasks:
         submit.send_one(own, one)
     task_ids = [one.task_id for one in tasks]
     assert status.wait(own, task_ids, timeout_s=120, progress=False).why == "all final"
     found = items(own, task_ids)
-    assert {(row["state"], row["n_attempts"]) for row in found.values()} == {("completed", 3)}
+    assert {(row["state"], row["n_attempts"]) for row in found.values()} == {("completed", 2)}
     wait_until(lambda: queues.counts(own).n_unsettled == 0)
     told = breakers.read(own)
     assert {"open", "half_open"} <= set(told.transitions["state"])

@@ -21,6 +21,7 @@ from taskq_worker.contract import (
     MAX_BODY_BYTES,
     N_SHARDS,
     InvalidMessage,
+    Retry,
     Simulate,
     Task,
     TaskContext,
@@ -222,6 +223,13 @@ def test_of_a_repeated_key_the_last_counts() -> None:
 def test_an_unknown_field_is_let_through() -> None:
     """A newer producer may add fields; they do not make the message invalid."""
     assert parse_body(good(trace="abc")) == parse_body(good())
+
+
+@pytest.mark.parametrize("wrong", [{"max_attempts": 0}, {"max_attempts": 21}, {"base_s": -1}, {"factor": 0.5}])
+def test_a_retry_policy_that_cannot_be_meant_is_refused(wrong: dict[str, Any]) -> None:
+    """A task type with a budget or a back-off out of range is refused where it is registered."""
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is "):
+        Retry(**wrong)
 
 
 def test_a_refused_message_keeps_the_ids_that_could_be_read() -> None:

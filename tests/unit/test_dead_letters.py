@@ -194,9 +194,12 @@ def test_an_entry_that_fails_has_not_arrived(capsys: pytest.CaptureFixture[str])
     assert [line["code"] for line in lines(capsys.readouterr().out, "taskq.dead_letter_failed")] == ["InternalError"]
 
 
-def test_a_letter_over_the_limit_goes_without_its_attributes() -> None:
-    """Where body and attributes are over 1 MiB together the body goes alone: it must leave the queue it fails in."""
-    large, small = letter("large", body="x" * (MAX_BODY_BYTES - 10)), letter("small")
-    assert large.size > MAX_BODY_BYTES
-    assert large.fitting_attributes == {}
+def test_a_letter_over_the_limit_goes_with_what_fits() -> None:
+    """Where body and attributes are over 1 MiB together, the ticket of a redrive goes along, or else the body alone."""
+    largest, large, small = (
+        letter(name, body="x" * (MAX_BODY_BYTES - n)) for name, n in [("a", 10), ("b", 90), ("c", 900)]
+    )
+    assert largest.size > large.size > MAX_BODY_BYTES
+    assert largest.fitting_attributes == {}
+    assert large.fitting_attributes.keys() == {"reason", "lastAt"}
     assert small.fitting_attributes == small.attributes

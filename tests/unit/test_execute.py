@@ -72,6 +72,13 @@ def test_tasks_run_side_by_side() -> None:
     assert all(0.2 <= result.finished_at - result.started_at < 0.9 for result in results)
 
 
+def test_an_attempt_ends_when_its_own_code_does() -> None:
+    """A task that fails at once beside a slow one is recorded as failed then, not at the end of the batch."""
+    quick, slow = run(claim(task("a", simulate={"fail_attempts": 1})), claim(task("b", simulate={"seconds": 0.5})))
+    assert quick.finished_at - quick.started_at < 0.3
+    assert slow.finished_at - slow.started_at >= 0.5
+
+
 def test_results_keep_the_order_of_the_claims() -> None:
     """Results come in the order of the claims, however long each task takes."""
     claims = [claim(task(f"t-{i}", simulate={"seconds": 0.1 - i / 50})) for i in range(5)]

@@ -102,6 +102,7 @@ def test_the_risk_of_the_defaults_is_told_with_the_safe_value() -> None:
         ({"MaximumConcurrency": "1"}, "MaximumConcurrency is 0 (no bound) or 2 to 1000"),
         ({"DeadLetterRetentionSeconds": "345600"}, "DeadLetterRetentionSeconds must exceed MessageRetentionSeconds"),
         ({"MaxReceiveCount": "5", "MaxAttempts": "5"}, "MaxReceiveCount must exceed MaxAttempts (5)"),
+        ({"RetryCapSeconds": "43200", "MaxAttempts": "8"}, "RetryCapSeconds x MaxAttempts (345600) must be below"),
         ({"StatusTtlDays": "14"}, "StatusTtlDays must exceed DeadLetterRetentionSeconds"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -115,9 +116,9 @@ def test_a_contradiction_is_named(values: dict[str, str], says: str) -> None:
 def test_the_net_lies_behind_the_budget_of_every_type(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task type with a budget of its own that the safety net would cut short is named."""
     monkeypatch.setattr(contract, "_TYPES", dict(contract._TYPES))
-    register("PATIENT", retry=Retry(max_attempts=100))(lambda _context: {})
-    [sentence] = template.contradictions(_DEFAULTS)
-    assert sentence.startswith("MaxReceiveCount must exceed the budget of PATIENT (100)")
+    register("PATIENT", retry=Retry(max_attempts=20))(lambda _context: {})
+    [sentence] = template.contradictions(template.effective({"MaxReceiveCount": "20"}))
+    assert sentence.startswith("MaxReceiveCount must exceed the budget of PATIENT (20)")
 
 
 def test_every_parameter_is_described_and_grouped_once() -> None:
