@@ -1,5 +1,14 @@
 """Every failure a person can mend is a `TaskqError`: one sentence on what is wrong, and a hint on what to do."""
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the beginning of a hint that names what is closest to a misspelt name; empty where nothing is close."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
 
 class TaskqError(Exception):
     """Something a person can mend; commands print it with its hint and end with exit code 2."""

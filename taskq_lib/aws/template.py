@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from taskq_lib import PROJECT_ROOT
-from taskq_lib.errors import BadInput
+from taskq_lib.errors import BadInput, did_you_mean
 from taskq_worker.contract import task_type, task_types
 
 TEMPLATE = PROJECT_ROOT / "cloudformation.yaml"
@@ -61,7 +61,8 @@ def check(given: Mapping[str, object]) -> dict[str, str]:
     known = parameters()
     for name, value in given.items():
         if name not in known:
-            raise BadInput(f"Template parameter {name!r} does not exist; there are {', '.join(known)}.")
+            hint = f"{did_you_mean(name, known)}Correct the name; nothing was changed."
+            raise BadInput(f"Template parameter {name!r} does not exist; there are {', '.join(known)}.", hint)
         _check_value(name, _text(value), known[name])
     return {name: _text(value) for name, value in given.items()}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from taskq_lib.aws import stack, template
-from taskq_lib.errors import BadInput
+from taskq_lib.errors import BadInput, did_you_mean
 from taskq_lib.merge_patch import read_edit
 from taskq_lib.report import selection
 from taskq_lib.workload import read_mix, read_priorities
@@ -92,12 +91,10 @@ def parse(given: Mapping[str, str], declared: Iterable[str]) -> dict[str, Value]
     declared = sorted(declared)
     for name in given:
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, 1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise BadInput(
-                f"No notebook declares a parameter {name!r}; nothing was run.",
-                f"{hint}There are {', '.join(declared)}.",
-            )
+            hint = f"{did_you_mean(name, declared)}There are {', '.join(declared)}."
+            if name in template.parameters():
+                hint = f"It is one of the stack's: -p stack_parameters {name}:{given[name]} (several: NAME:VALUE,...)."
+            raise BadInput(f"No notebook declares a parameter {name!r}; nothing was run.", hint)
     return {name: _checked(name, _read(PARAMETERS[name].kind, text)) for name, text in given.items()}
 
 

@@ -5,13 +5,12 @@ Values within one parameter are alternatives, and the parameters narrow each oth
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
-from taskq_lib.errors import BadInput
+from taskq_lib.errors import BadInput, did_you_mean
 from taskq_worker.contract import ID_RULE, Reason, is_id, task_types
 
 #: parameter -> column of the inventory whose value must be one of those named
@@ -106,9 +105,6 @@ FORMS: dict[str, Callable[[str], object]] = {
 def _known(names: list[str], allowed: Collection[str], what: str) -> list[str]:
     for name in names:
         if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, 1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise BadInput(
-                f"There is no {what} {name[:100]!r}.", f"{hint}There are {', '.join(allowed)}; separate by commas."
-            )
+            hint = f"{did_you_mean(name, allowed)}There are {', '.join(allowed)}; separate by commas."
+            raise BadInput(f"There is no {what} {name[:100]!r}.", hint)
     return names

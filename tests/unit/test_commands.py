@@ -125,7 +125,12 @@ def status_does(monkeypatch: pytest.MonkeyPatch, work: Callable[[], int]) -> int
         (["report", "-p", "n_tasks", "ten"], "Parameter n_tasks is 'ten'; allowed is", ""),
         (["report", "-p", "n_tasks", ""], "Parameter n_tasks is ''; allowed is", ""),
         (["report", "-p", "mix", "FLY:1"], "mix has a part that is not allowed: 'FLY:1'", "with names from IMAGE_RES"),
-        (["report", "-p", "stack_parameters", "BatchSise:5"], "Template parameter 'BatchSise' does not exist", ""),
+        (
+            ["report", "-p", "stack_parameters", "BatchSise:5"],
+            "'BatchSise' does not exist",
+            "Did you mean 'BatchSize'?",
+        ),
+        (["report", "-p", "BatchSize", "5"], "No notebook declares", "-p stack_parameters BatchSize:5 (several: "),
         (["report", "-p", "n_tasks", "5", "-p", "n_tasks=5"], "Parameter 'n_tasks' is given twice", ""),
         (["report", "--run-id", "a", "-p", "run_id", "b"], "run_id is given twice, as 'a' and as 'b'", ""),
         (["report", "-p", "n_tasks"], "-p n_tasks is not a parameter", "Write -p NAME VALUE or -p NAME=VALUE"),
