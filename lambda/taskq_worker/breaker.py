@@ -131,8 +131,14 @@ class Breakers:
                 self.memory.views.pop(kind, None)
 
     def count(self, results: Iterable[Result]) -> None:
-        """Count how attempts ended."""
+        """Count how attempts ended.
+
+        A retry that fails says as much of its task as of what that depends on, and is not counted: else the tasks that
+        fail whatever is done, once they are all that is left, would hold each other up.
+        """
         for result in filter(_speaks, results):
+            if result.claim.attempt > 1 and result.outcome is not Outcome.COMPLETED:
+                continue
             kind = result.claim.delivery.task.type
             n, failed, since = self._counted(kind, time.time())
             self.memory.counts[kind] = Count(n + 1, failed + (result.outcome is not Outcome.COMPLETED), since)

@@ -151,6 +151,20 @@ def test_a_rate_below_the_threshold_says_nothing(
     assert item(breaker_key(dependency.kind))["state"] == "closed"
 
 
+def test_failed_retries_do_not_count(
+    live: Function, clock: Clock, dependency: Dependency, item: Item, run_id: str
+) -> None:
+    """Where only tasks are left that have failed before, their breaker stays closed: they are what is broken."""
+    dependency.is_down = True
+    tasks = [task(f"{run_id}-{i}", type=dependency.kind) for i in range(3)]
+    delivered = live.send(*tasks)
+    for _ in range(8):
+        live.run(delivered)
+        clock.now += 2
+    assert {item(one.task_id)["attempts"] for one in tasks} == {8}
+    assert item(breaker_key(dependency.kind))["state"] == "closed"
+
+
 def test_errors_of_the_task_alone_do_not_count(
     clock: Clock, caller: Caller, dependency: Dependency, item: Item
 ) -> None:
