@@ -90,6 +90,6 @@ class LedgerOpen(NotDone):
 
 
 class NotebookFailed(TaskqError):
-    """A notebook of the chain raised; the ones after it were not run."""
+    """A notebook of the chain raised; nothing that acts was run after it."""
 
     hint = "The HTML of what ran is in the run's folder; its last page shows the traceback."

@@ -1,18 +1,14 @@
 """What fails, how often and how sure that figure is; what was done about it, and what nothing can be done about."""
 
 from datetime import datetime
-from statistics import NormalDist
 
-import numpy as np
 import pandas as pd
 
 from taskq_lib.analysis import NOT_STATED, OPEN_STATES, group_key, is_final, number, require
+from taskq_lib.analysis.intervals import wilson
 from taskq_lib.analysis.signatures import signed
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import Reason
-
-#: Standard normal quantile of a two-sided 95 % interval, 1.96.
-_Z = NormalDist().inv_cdf(0.975)
 
 #: What each reason means to who has to act on it.
 MEANINGS = {
@@ -30,6 +26,7 @@ _SAFETY_NET = {
     "retrying": "attempts are left: its receives were used up by waits and throttles, not by failures",
     "completed": "completed all the same: this message is a duplicate of one that was handled",
     "dead_lettered": "given up by the function as well: another dead letter says why",
+    "redriven": "redriven, and moved before its task was opened again; redrive it once more",
 }
 
 
@@ -52,7 +49,7 @@ def rates(tasks: pd.DataFrame, by: str | None = "task_type") -> pd.DataFrame:
     n_dead_lettered = (tasks["state"] == "dead_lettered").groupby(key, observed=False).sum()
     table = pd.DataFrame({"n_final": n_final, "n_dead_lettered": n_dead_lettered}).astype("int64")
     table = table.rename_axis("group").reset_index().astype({"group": "str"})
-    return table.join(_wilson(table["n_dead_lettered"], table["n_final"]))
+    return table.join(wilson(table["n_dead_lettered"], table["n_final"]))
 
 
 def attempt_failure_rate(attempts: pd.DataFrame) -> float:
@@ -164,14 +161,16 @@ def safety_net(tasks: pd.DataFrame, dead: pd.DataFrame) -> pd.DataFrame:
     (str; missing where no status was found), `n_attempts` (Int32), `what` (str; a sentence). Of a time window, a task
     without a status may also be one that did not change within it. Raises `BadInput` for a missing column.
     """
-    require(dead, "dead", "task_id", "message_id", "n_receives", "reason")
-    require(tasks, "tasks", "task_id", "state", "n_attempts", "error_type", "lease_until")
-    moved = dead.loc[dead["reason"] == str(Reason.RECEIVE_LIMIT), ["task_id", "message_id", "n_receives"]]
-    known = tasks[["task_id", "state", "n_attempts", "error_type", "lease_until"]].astype({"state": "str"})
-    found = moved.merge(known, on="task_id", how="left")
+    require(dead, "dead", "task_id", "message_id", "n_receives", "reason", "ticket_at")
+    require(tasks, "tasks", "task_id", "state", "n_attempts", "error_type", "lease_until", "finished_at")
+    moved = dead.loc[dead["reason"] == str(Reason.RECEIVE_LIMIT), ["task_id", "message_id", "n_receives", "ticket_at"]]
+    columns = ["task_id", "state", "n_attempts", "error_type", "lease_until", "finished_at"]
+    found = moved.merge(tasks[columns].astype({"state": "str"}), on="task_id", how="left")
     # What was claimed and given back before its start has a status, and no attempt.
     begun = found["state"].notna() & (found["n_attempts"].fillna(0) > 0)
-    what = found["state"].where(begun, "pending").map(_SAFETY_NET).astype("str")
+    # A letter whose ticket could open its task still is one that was redriven, and the death is the one before.
+    redriven = (found["state"] == "dead_lettered") & (found["finished_at"] <= found["ticket_at"])
+    what = found["state"].where(begun, "pending").mask(redriven, "redriven").map(_SAFETY_NET).astype("str")
     lease = "; its lease ran to " + found["lease_until"].dt.strftime("%Y-%m-%d %H:%M:%S UTC")
     last = "; its last error was " + found["error_type"]
     what += lease.where(begun & (found["state"] == "processing")).fillna("")
@@ -238,15 +237,3 @@ def _by_signature(seen: pd.DataFrame, kind: str, n: str) -> pd.DataFrame:
         table[name] = listed.reindex(table.index).fillna("").astype("str")
     columns = ["signature_id", "signature", kind, n, "n_tasks", "first_seen", "last_seen", "task_types", "example"]
     return table.reset_index()[columns].sort_values([n, "signature"], ascending=[False, True], ignore_index=True)
-
-
-def _wilson(n_hits: "pd.Series[int]", n: "pd.Series[int]") -> pd.DataFrame:
-    """Give `failure_rate` and its 95 % Wilson interval `low`..`high` for `n_hits` out of `n`; NaN where `n` is 0."""
-    known = n.where(n > 0).astype("float64")
-    rate = n_hits / known
-    centre = (rate + _Z**2 / (2 * known)) / (1 + _Z**2 / known)
-    half = _Z * np.sqrt(rate * (1 - rate) / known + _Z**2 / (4 * known**2)) / (1 + _Z**2 / known)
-    # At rates of 0 and 1 the interval touches the rate; rounding must not push it past.
-    return pd.DataFrame(
-        {"failure_rate": rate, "low": (centre - half).clip(0, rate), "high": (centre + half).clip(rate, 1)}
-    )

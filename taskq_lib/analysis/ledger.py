@@ -58,44 +58,34 @@ class Ledger:
         return self.balanced and self.open == 0 and self.lost == 0
 
 
-def close(manifest: pd.DataFrame | None, tasks: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool) -> Ledger:
+def close(
+    manifest: pd.DataFrame | None,
+    tasks: pd.DataFrame,
+    dead: pd.DataFrame,
+    *,
+    queue_is_empty: bool,
+    dead_is_whole: bool = True,
+) -> Ledger:
     """Account for every task of a run, or of a time window when `manifest` is None.
 
     Parameters: `manifest` (`task_id`; a repeated id is one task), `tasks` (`task_id`, `state`, `reason`, `n_attempts`,
-    `n_duplicates`, and `n_redrives`, 0 where the column is missing), `dead` (`task_id`, `reason`), and
-    `queue_is_empty`: True only if no message is visible, in flight or delayed.
+    `n_duplicates`, and `n_redrives`, 0 where the column is missing), `dead` (`task_id`, `reason`), `queue_is_empty`:
+    True only if no message is visible, in flight or delayed, and `dead_is_whole`: False if the dead-letter queue may
+    hold a message that `dead` does not list.
 
     A task without a status is *pending*, hence open, while the queue may still hold it. If its message is in `dead`,
     the queue gave it up before it left a status: dead-lettered, for the reason written there or else "receive_limit".
-    If it is in neither queue, it is lost. A status that is there is believed: what is processing or retrying is open,
-    unless the queue is empty and its message is in `dead`: then SQS moved it, and no attempt can follow.
+    If it is in neither queue, it is lost, and open where that is not known for sure. A status that is there is
+    believed: what is processing or retrying is open, unless the queue is empty and its message is in `dead`: then SQS
+    moved it, and no attempt can follow.
 
     Raises `BadInput` for a missing column, a task on two rows, or a state that is not in `STATES`.
     """
     _check(manifest, tasks, dead)
     ids = pd.Index((tasks if manifest is None else manifest)["task_id"].unique(), name="task_id")
     found = tasks.set_index("task_id").reindex(ids)
-    book = _settle(found, dead, queue_is_empty=queue_is_empty)
-    n_by_state = book["state"].value_counts().reindex([*STATES, LOST], fill_value=0)
-    by_state = {str(state): int(n) for state, n in n_by_state.items()}
-    reason = book["reason"][book["state"] == "dead_lettered"].fillna(NOT_STATED)
-    return Ledger(
-        submitted=len(ids),
-        completed=by_state["completed"],
-        dead_lettered=by_state["dead_lettered"],
-        open=sum(by_state[state] for state in OPEN_STATES),
-        lost=by_state[LOST],
-        duplicates=int(found["n_duplicates"].sum()),
-        attempts=int(found["n_attempts"].sum()),
-        max_attempts=int(found["n_attempts"].fillna(0).max()) if len(ids) else 0,
-        redriven=int((found["n_redrives"] > 0).sum()) if "n_redrives" in found else 0,
-        unknown=len(tasks) - int(found["state"].notna().sum()),
-        from_manifest=manifest is not None,
-        by_state=by_state,
-        by_reason={str(name): int(n) for name, n in reason.value_counts().items()},
-        open_ids=tuple(ids[book["state"].isin(OPEN_STATES)]),
-        lost_ids=tuple(ids[book["state"] == LOST]),
-    )
+    book = _settle(found, dead, queue_is_empty=queue_is_empty, dead_is_whole=dead_is_whole)
+    return _counted(found, book, n_tasks=len(tasks), from_manifest=manifest is not None)
 
 
 def to_frame(ledger: Ledger) -> pd.DataFrame:
@@ -143,7 +133,8 @@ def verify(ledger: Ledger) -> None:
     named = _named((*ledger.lost_ids, *ledger.open_ids))
     raise LedgerOpen(
         f"The ledger is open: of {ledger.submitted:,} tasks {ledger.open:,} are still open and {ledger.lost:,} lost; "
-        f"the first are {named}."
+        f"the first are {named}.",
+        "50_failures says what is known of each; 30_status, run again, reads them afresh.",
     )
 
 
@@ -165,7 +156,7 @@ def _check(manifest: pd.DataFrame | None, tasks: pd.DataFrame, dead: pd.DataFram
         raise BadInput(f"The frame `tasks` holds a state that is none of {', '.join(STATES)}.", "Read the run again.")
 
 
-def _settle(book: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool) -> pd.DataFrame:
+def _settle(book: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool, dead_is_whole: bool) -> pd.DataFrame:
     """Decide the fate of each task of `book` (index `task_id`; a row of missing values where there is no status)."""
     state = book["state"].astype("str").fillna("pending")
     # Of several messages of one task, the first that gives a reason speaks for it.
@@ -178,6 +169,30 @@ def _settle(book: pd.DataFrame, dead: pd.DataFrame, *, queue_is_empty: bool) -> 
     reason = book["reason"].fillna(written.reindex(book.index))
     reason = reason.mask(given_up & reason.isna(), str(Reason.RECEIVE_LIMIT))
     state = state.mask(given_up, "dead_lettered")
-    if queue_is_empty:
+    if queue_is_empty and dead_is_whole:
         state = state.mask(without_status & ~in_dead, LOST)
     return pd.DataFrame({"state": state, "reason": reason})
+
+
+def _counted(found: pd.DataFrame, book: pd.DataFrame, *, n_tasks: int, from_manifest: bool) -> Ledger:
+    """Count the tasks whose statuses were `found` (missing values where there is none) by the fates in `book`."""
+    n_by_state = book["state"].value_counts().reindex([*STATES, LOST], fill_value=0)
+    by_state = {str(state): int(n) for state, n in n_by_state.items()}
+    reason = book["reason"][book["state"] == "dead_lettered"].fillna(NOT_STATED)
+    return Ledger(
+        submitted=len(book),
+        completed=by_state["completed"],
+        dead_lettered=by_state["dead_lettered"],
+        open=sum(by_state[state] for state in OPEN_STATES),
+        lost=by_state[LOST],
+        duplicates=int(found["n_duplicates"].sum()),
+        attempts=int(found["n_attempts"].sum()),
+        max_attempts=int(found["n_attempts"].fillna(0).max()) if len(book) else 0,
+        redriven=int((found["n_redrives"] > 0).sum()) if "n_redrives" in found else 0,
+        unknown=n_tasks - int(found["state"].notna().sum()),
+        from_manifest=from_manifest,
+        by_state=by_state,
+        by_reason={str(name): int(n) for name, n in reason.value_counts().items()},
+        open_ids=tuple(book.index[book["state"].isin(OPEN_STATES)]),
+        lost_ids=tuple(book.index[book["state"] == LOST]),
+    )

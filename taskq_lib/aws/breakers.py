@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from taskq_lib.aws.frames import TIME, read_items, typed
+from taskq_lib.aws import status
+from taskq_lib.aws.frames import TIME, typed
 from taskq_lib.aws.stack import Stack
-from taskq_worker.contract import breaker_key, task_types
+from taskq_worker.contract import BreakerState, breaker_key, task_types
 
 CURRENT_COLUMNS: dict[str, Any] = {
     "task_type": "str",
@@ -41,32 +43,39 @@ def read(stack: Stack) -> Breakers:
     it is closed). `transitions`: at, task_type, state, n_attempts and n_failed (of what opened it); the last 20 a type.
     """
     kinds = {breaker_key(kind): kind for kind in task_types()}
-    request: Any = {stack.table: {"Keys": [{"taskId": {"S": key}} for key in kinds], "ConsistentRead": True}}
-    items = []
-    while request:
-        answer = stack.target.client("dynamodb").batch_get_item(RequestItems=request)
-        items += read_items(answer["Responses"].get(stack.table, []))
-        request = answer.get("UnprocessedKeys", {})
-    current = [
-        {
-            "task_type": kinds[item["taskId"]],
-            "state": item["state"],
-            "since": item["transitions"][-1]["at"],
-            "n_attempts": item["n"],
-            "n_failed": item["failed"],
-            "probe_at": item.get("probeAt"),
-        }
-        for item in items
-    ]
-    transitions = [
-        {"task_type": kinds[item["taskId"]], "n_attempts": change.get("n"), "n_failed": change.get("failed"), **change}
-        for item in items
-        for change in item["transitions"]
-    ]
+    current: list[dict[str, Any]] = []
+    transitions: list[dict[str, Any]] = []
+    for item in status.items(stack, list(kinds)):
+        row, changes = _rows(kinds[item["taskId"]], item)
+        current += row
+        transitions += changes
     return Breakers(
         _frame(current, CURRENT_COLUMNS, "task_type"),
         _frame(transitions, TRANSITION_COLUMNS, "at"),
     )
+
+
+def _rows(kind: str, item: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return an item's row and those of its changes; none of an item that somebody else has written under its key."""
+    try:
+        changes = [
+            {name: change.get(name) for name in ("at", "state")}
+            | {"task_type": kind, "n_attempts": change.get("n"), "n_failed": change.get("failed")}
+            for change in item["transitions"]
+        ]
+        row = {
+            "task_type": kind,
+            "state": BreakerState(item["state"]),
+            "since": changes[-1]["at"],
+            "n_attempts": item["n"],
+            "n_failed": item["failed"],
+            "probe_at": item.get("probeAt"),
+        }
+        _frame([row], CURRENT_COLUMNS, "task_type")
+        _frame(changes, TRANSITION_COLUMNS, "at")
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return [], []
+    return [row], changes
 
 
 def _frame(rows: list[dict[str, Any]], columns: dict[str, Any], order: str) -> pd.DataFrame:

@@ -11,8 +11,9 @@ from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import NotDone
 
 SETTLE_S = 120.0
-#: SQS's counts are approximate: messages in flight are at zero once they have been for this long.
-STEADY_S = 5.0
+#: SQS's counts are approximate: messages in flight are at zero once they have been for this long. On AWS the counts may
+#: lag up to a minute, so that a batch which began just before the pause can still be running.
+STEADY_S = 10.0
 #: How long the change of the queue is measured.
 GROWTH_S = 5.0
 
@@ -82,7 +83,8 @@ def resume(stack: Stack, timeout_s: float) -> str:
 def verify_paused(stack: Stack, timeout_s: float) -> Counts:
     """Wait until no message has been in flight for `STEADY_S`; returns the counts, raises `NotDone` after `timeout_s`.
 
-    The counts are approximate on AWS. A message that comes back after a failure is not in flight; it waits.
+    The counts are approximate on AWS. A message that waits for its retry, or that an open circuit breaker holds back,
+    is in flight for SQS until its wait is over: `RetryCapSeconds` at most, unless its error or its type says otherwise.
     """
     if (found := state(stack)) != "Disabled":
         raise NotDone(f"The event source mapping of stack {stack.name!r} is {found}, not Disabled.", _way_back(stack))
@@ -95,7 +97,8 @@ def verify_paused(stack: Stack, timeout_s: float) -> Counts:
         if now > end:
             raise NotDone(
                 f"The mapping is disabled, and {counts.n_in_flight:,} messages are still in flight after "
-                f"{timeout_s:g} s: their batches run on, or wait for their visibility timeout.",
+                f"{timeout_s:g} s: their batches run on, or they wait for a retry, an open circuit breaker or their "
+                "visibility timeout.",
                 f"Run it again with a longer timeout_s. {_way_back(stack)}",
             )
         time.sleep(0.5)

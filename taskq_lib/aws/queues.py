@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from botocore.exceptions import BotoCoreError, ClientError
 
 from taskq_lib.aws.frames import TIME
 from taskq_lib.aws.stack import Stack
@@ -16,12 +18,17 @@ from taskq_lib.errors import BadInput
 from taskq_worker.contract import InvalidMessage, parse_body
 
 _COUNTS = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed"]
+#: The system attribute that SQS sets on what it moves to the dead-letter queue itself, and on nothing else.
+_MOVED = "DeadLetterQueueSourceArn"
 #: How long an inventory hides a dead letter at most, should it be killed before it shows them again.
 PEEK_S = 600
+#: Requests at a time that show letters again; who interrupts a walk does not wait long for them.
+N_THREADS = 8
 #: A dead letter's body is shown up to here, with a mark that says how long it is.
 MAX_BODY_CHARS = 2_000
 
-#: dead: column -> dtype; the message attributes are those that the function attaches.
+#: dead: column -> dtype. What the function attached says of the death from `reason` to `last_at`, unless SQS itself
+#: moved the message since; `ticket_at` is the death that a redrive of it takes back: `lastAt`, whoever moved it.
 DEAD_COLUMNS = {
     "message_id": "str",
     "task_id": "str",
@@ -33,6 +40,7 @@ DEAD_COLUMNS = {
     "n_attempts": "Int32",
     "first_at": TIME,
     "last_at": TIME,
+    "ticket_at": TIME,
     "sent_at": TIME,
     "n_receives": "Int32",
     "body": "str",
@@ -47,6 +55,7 @@ class Counts:
     n_in_flight: int
     n_delayed: int
     n_dead: int  #: In the dead-letter queue, in any condition
+    n_dead_hidden: int  #: Of these, the ones that some reader has hidden just now
 
     @property
     def n_unsettled(self) -> int:
@@ -66,11 +75,13 @@ class Counts:
 def counts(stack: Stack) -> Counts:
     """Count the messages of both queues."""
     visible, in_flight, delayed = _count(stack, stack.queue_url)
+    dead = _count(stack, stack.dead_letter_queue_url)
     return Counts(
         n_visible=visible,
         n_in_flight=in_flight,
         n_delayed=delayed,
-        n_dead=sum(_count(stack, stack.dead_letter_queue_url)),
+        n_dead=sum(dead),
+        n_dead_hidden=dead[1],
     )
 
 
@@ -89,9 +100,10 @@ def dead_letters(
 ) -> pd.DataFrame:
     """Take the inventory of the dead-letter queue: at most `limit` messages, none removed, all shown again at the end.
 
-    It takes at most half of `PEEK_S` seconds; `counts` says how many messages there are in all.
-    Returns one row a message with the columns of `DEAD_COLUMNS`; `reason` is `receive_limit` where the function
-    attached none, which means that SQS itself moved the message: it never failed in the handler.
+    It takes at most half of `PEEK_S` seconds, and sees nothing that another reader hides: it is whole where it lists as
+    many as `counts` found before.
+    Returns one row a message with the columns of `DEAD_COLUMNS`; `reason` is `receive_limit` where SQS says that it
+    moved the message itself, or where the function attached none: it never failed in the handler.
     `judge` is given each message as SQS returns it, whole; what it says is one more column, `fault` (str).
     """
     columns = DEAD_COLUMNS | ({"fault": "str"} if judge else {})
@@ -138,18 +150,13 @@ def walk(
             VisibilityTimeout=hide_s,
             WaitTimeSeconds=1,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount", _MOVED],
         ).get("Messages", [])
         handles |= {message["MessageId"]: message["ReceiptHandle"] for message in answer}
         fresh = [message for message in answer if message["MessageId"] not in seen]
         seen |= {message["MessageId"] for message in fresh}
         n_empty = 0 if fresh else n_empty + 1
         yield from fresh
-
-
-def n_hidden_dead(stack: Stack) -> int:
-    """Count the dead letters that some reader has hidden just now; approximate on AWS."""
-    return _count(stack, stack.dead_letter_queue_url)[1]
 
 
 def retention_s(stack: Stack) -> int:
@@ -167,13 +174,18 @@ def _count(stack: Stack, url: str) -> tuple[int, int, int]:
 
 
 def _show_again(sqs: Any, url: str, handles: Sequence[str]) -> None:
-    for start in range(0, len(handles), 10):
+    def show(start: int) -> None:
         entries = [
             {"Id": str(i), "ReceiptHandle": handle, "VisibilityTimeout": 0}
             for i, handle in enumerate(handles[start : start + 10])
         ]
-        # An entry that fails (its time was up) is visible already.
-        sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+        # An entry that fails (its time was up) is visible already. Those of a request that fails show again by
+        # themselves after the hiding time; the rest must not wait so long, nor must the error that brought us here.
+        with suppress(BotoCoreError, ClientError):
+            sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        list(pool.map(show, range(0, len(handles), 10)))
 
 
 def _beginning(body: str) -> str:
@@ -187,8 +199,9 @@ def _attached(message: dict[str, Any]) -> dict[str, str]:
 
 
 def _row(message: dict[str, Any]) -> dict[str, Any]:
-    attached = _attached(message)
-    system = message["Attributes"]
+    ticket, system = _attached(message), message["Attributes"]
+    # SQS keeps the attributes when it moves a message: of a redriven letter they tell an earlier death.
+    attached = {} if _MOVED in system else ticket
     try:
         task = parse_body(message["Body"])
         named = {"task_id": task.task_id, "run_id": task.run_id, "task_type": task.type}
@@ -204,6 +217,7 @@ def _row(message: dict[str, Any]) -> dict[str, Any]:
         "n_attempts": attached.get("attempts"),
         "first_at": attached.get("firstAt"),
         "last_at": attached.get("lastAt"),
+        "ticket_at": ticket.get("lastAt"),
         "sent_at": sent_at,
         "n_receives": int(system["ApproximateReceiveCount"]),
         # Ten thousand bodies of 1 MiB would not fit; a reader wants the beginning.

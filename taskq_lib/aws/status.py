@@ -47,8 +47,20 @@ def get(stack: Stack, task_ids: Sequence[str]) -> Statuses:
 
     Strongly consistent: what one read saw as final, the next one must not see as open.
     """
-    items = read_items(_fetch(stack, task_ids))
-    return Statuses(tasks_frame(items), attempts_frame(items))
+    found = list(items(stack, task_ids))
+    return Statuses(tasks_frame(found), attempts_frame(found))
+
+
+def items(stack: Stack, keys: Sequence[str], **projection: Any) -> Iterator[dict[str, Any]]:
+    """Read the items of these keys as plain Python values, strongly consistent, each once; `projection` as boto3's.
+
+    Raises `NotDone` where the table stays throttled.
+    """
+    keys = list(dict.fromkeys(keys))
+    chunks = [keys[i : i + KEYS_PER_REQUEST] for i in range(0, len(keys), KEYS_PER_REQUEST)]
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        for found in pool.map(lambda chunk: _batch_get(stack, chunk, projection), chunks):
+            yield from read_items(found)
 
 
 def window(stack: Stack, since: datetime, until: datetime | None = None) -> Statuses:
@@ -66,8 +78,8 @@ def window(stack: Stack, since: datetime, until: datetime | None = None) -> Stat
         )
     with ThreadPoolExecutor(N_SHARDS) as pool:
         shards = pool.map(lambda shard: _query(stack, shard, since, until), range(N_SHARDS))
-        items = read_items(item for shard in shards for item in shard)
-    return Statuses(tasks_frame(items), attempts_frame(items))
+        found = read_items(item for shard in shards for item in shard)
+    return Statuses(tasks_frame(found), attempts_frame(found))
 
 
 def wait(stack: Stack, task_ids: Sequence[str], timeout_s: float, *, progress: bool = True) -> Waited:
@@ -106,23 +118,9 @@ def _why_stop(n_open: int, late: bool, idle: bool) -> str | None:  # noqa: FBT00
 
 def _still_open(stack: Stack, task_ids: Sequence[str]) -> list[str]:
     names = {"#status": "status"}
-    found = _fetch(
-        stack, task_ids, ProjectionExpression="taskId, #status, deadLettered", ExpressionAttributeNames=names
-    )
-    final = {
-        item["taskId"]
-        for item in read_items(found)
-        if item["status"] == Status.COMPLETED or item.get("deadLettered", False)
-    }
+    found = items(stack, task_ids, ProjectionExpression="taskId, #status, deadLettered", ExpressionAttributeNames=names)
+    final = {item["taskId"] for item in found if item["status"] == Status.COMPLETED or item.get("deadLettered", False)}
     return [task_id for task_id in task_ids if task_id not in final]
-
-
-def _fetch(stack: Stack, task_ids: Sequence[str], **projection: Any) -> Iterator[dict[str, Any]]:
-    task_ids = list(dict.fromkeys(task_ids))
-    chunks = [task_ids[i : i + KEYS_PER_REQUEST] for i in range(0, len(task_ids), KEYS_PER_REQUEST)]
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        for items in pool.map(lambda chunk: _batch_get(stack, chunk, projection), chunks):
-            yield from items
 
 
 def _batch_get(stack: Stack, task_ids: Sequence[str], projection: dict[str, Any]) -> list[dict[str, Any]]:
@@ -135,13 +133,13 @@ def _batch_get(stack: Stack, task_ids: Sequence[str], projection: dict[str, Any]
             **projection,
         }
     }
-    items: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for n_try in range(N_TRIES):
         answer = dynamodb.batch_get_item(RequestItems=request)
-        items += answer["Responses"].get(stack.table, [])
+        found += answer["Responses"].get(stack.table, [])
         request = answer.get("UnprocessedKeys", {})
         if not request:
-            return items
+            return found
         time.sleep(min(5.0, 0.05 * 2**n_try))
     raise NotDone(
         f"Table {stack.table} left keys unread after {N_TRIES} tries: it is throttled.",

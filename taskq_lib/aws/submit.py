@@ -83,7 +83,11 @@ def verify(manifest: pd.DataFrame, acknowledged: pd.DataFrame) -> None:
     if len(missing):
         raise NotDone(f"{len(missing):,} tasks were not acknowledged, the first is {missing.iloc[0]}.", _AGAIN)
     if acknowledged["task_id"].duplicated().any() or acknowledged["message_id"].duplicated().any():
-        raise NotDone("A task was acknowledged twice, or two tasks under one message id.")
+        raise NotDone(
+            "A task was acknowledged twice, or two tasks under one message id.",
+            "sends.parquet in the run's folder lists them. A task that was sent twice is done once: go on with "
+            "30_status, whose ledger says whether one is missing.",
+        )
 
 
 class _Sender:

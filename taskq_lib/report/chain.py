@@ -6,23 +6,17 @@ import ast
 import dataclasses
 import difflib
 import itertools
-import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import papermill
-from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.errors import BadInput, NotebookFailed, RunExists
-from taskq_lib.report import pages, runs, selection
+from taskq_lib.report import kernels, pages, runs, selection
 from taskq_lib.report.parameters import Value, parse
 from taskq_lib.report.runs import Run
 from taskq_lib.report.versions import versions
@@ -30,7 +24,10 @@ from taskq_lib.workload import Workload
 
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 #: Sections of the results that a later call of the same run must not show before it has found them again.
-_FINDINGS = ("ledger", "latency", "throughput", "failure_rate", "dead_letters", "notebooks_s", "finished_at")
+_FINDINGS = (
+    "read", "ledger", "breakers", "latency", "throughput", "signatures", "failure_rate", "dead_letters", "safety_net",
+    "stuck", "notebooks_s", "finished_at",
+)  # fmt: skip
 
 
 def notebooks() -> list[Path]:
@@ -119,7 +116,7 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
 
     What an earlier call of the same run showed and found goes first; what it submitted stays.
     `tell` is given a piece of text when a notebook starts and when it ends. However it ends, the pages of what ran are
-    written. Raises `NotebookFailed`, naming notebook, cell and error.
+    written. Raises `NotebookFailed`, naming notebook, cell and error of the first failure.
     """
     started = time.monotonic()
     run.record(
@@ -136,22 +133,41 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
     seconds: dict[str, float] = {}
     state, failure = "interrupted", "The run was interrupted; what ran until then is below."
     try:
-        for notebook in notebooks():
-            tell(f"  {notebook.stem:<14}")
-            begun = time.monotonic()
-            _execute_one(notebook, run.folder / notebook.name, run, chosen)
-            seconds[notebook.stem] = round(time.monotonic() - begun, 1)
-            tell(f"{seconds[notebook.stem]:6.1f} s\n")
-        state, failure = "complete", ""
-    except NotebookFailed as error:
-        state, failure = "failed", str(error.args[0])
-        tell("failed\n")
-        raise
+        failed = _execute_all(run, chosen, seconds, tell)
+        state, failure = ("failed", str(failed.args[0])) if failed else ("complete", "")
     finally:
         took_s = round(time.monotonic() - started, 1)
         run.record(state=state, notebooks_s=seconds, duration_s=took_s, finished_at=_now())
         index = _write_pages(run, failure)
+    if failed:
+        raise failed
     return index
+
+
+def _execute_all(
+    run: Run, chosen: Mapping[str, Value], seconds: dict[str, float], tell: Callable[[str], object]
+) -> NotebookFailed | None:
+    """Run the chain, noting how long each notebook took; returns the first failure.
+
+    Nothing acts after a failure. But where a notebook that reads has failed, as 30_status does by an open ledger, the
+    others that read show what they can: whoever looks at such a run wants to know why.
+    """
+    first: NotebookFailed | None = None
+    for notebook in notebooks():
+        # What an earlier call has read must not be shown in place of what could not be read now.
+        if first and not (reads_a_run(notebook, chosen) and "read" in run.results()):
+            break
+        tell(f"  {notebook.stem:<14}")
+        begun = time.monotonic()
+        try:
+            _execute_one(notebook, run.folder / notebook.name, run, chosen)
+        except NotebookFailed as error:
+            first = first or error
+            tell("failed\n")
+            continue
+        seconds[notebook.stem] = round(time.monotonic() - begun, 1)
+        tell(f"{seconds[notebook.stem]:6.1f} s\n")
+    return first
 
 
 def run_one(notebook: Path, run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object] = print) -> Path:
@@ -189,50 +205,7 @@ def run_one(notebook: Path, run: Run, chosen: Mapping[str, Value], tell: Callabl
 
 def _execute_one(notebook: Path, output: Path, run: Run, chosen: Mapping[str, Value]) -> None:
     names = declared(notebook)
-    # What goes wrong is raised and reported; these would print it a second time, as tracebacks.
-    for name in ("asyncio", "papermill"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        with tempfile.TemporaryDirectory(prefix="taskq-kernel-") as sockets:
-            papermill.execute_notebook(
-                str(notebook),
-                str(output),
-                parameters={name: value for name, value in chosen.items() if name in names},
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                kernel_manager_class=_kernel_manager(f"{sockets}/kernel", run.folder / "kernels.log"),
-                cwd=str(PROJECT_ROOT),
-            )
-    except PapermillExecutionError as error:
-        where = f"{notebook.stem}, cell {error.cell_index + 1}"
-        raise NotebookFailed(f"{where}: {error.ename}: {error.evalue}", _pages_hint(run)) from error
-    except DeadKernelError as error:
-        text = f"{notebook.stem}: its kernel died (out of memory, or killed from outside)."
-        raise NotebookFailed(text, _pages_hint(run)) from error
-    except RuntimeError as error:
-        raise NotebookFailed(f"{notebook.stem}: its kernel did not start: {error}.", _pages_hint(run)) from error
-
-
-def _kernel_manager(socket: str, log: Path) -> type[AsyncKernelManager]:
-    """Return a kernel manager for one kernel, which is spoken to through files `socket`-N and logs to `log`."""
-
-    class KernelManager(AsyncKernelManager):
-        # Files in a folder of this user, not TCP ports that every local user can reach.
-        transport = "ipc"
-        ip = socket
-
-        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-            # What the kernel itself has to say (not the notebook) would mix with the command's output.
-            with log.open("ab") as sink:
-                await super().start_kernel(stderr=sink, **options)
-
-    return KernelManager
-
-
-def _pages_hint(run: Run) -> str:
-    index = run.folder / "index.html"
-    return f"What ran until then is in {index}; the same command with --run-id {run.id} goes on from there."
+    kernels.execute(notebook, output, run, {name: value for name, value in chosen.items() if name in names})
 
 
 def _write_pages(run: Run, failure: str) -> Path:

@@ -26,8 +26,27 @@ class Data:
     dead: pd.DataFrame = field(repr=False)  #: As `queues.DEAD_COLUMNS`: this run's, and those that name no run
     read_at: datetime  #: When it was read; of a run that does not say, its last change: no task is taken for stuck
     queue_is_empty: bool  #: Whether the queue held no message just before; False where a run does not say
+    n_listed: int  #: Dead letters that were listed, those of other runs among them
+    n_dead: int | None  #: Those that there were just before, approximate on AWS; None where a run does not say
     manifest: pd.DataFrame | None = field(repr=False, default=None)  #: What was submitted; None for a time window
     run: Run | None = None
+
+    @property
+    def dead_is_whole(self) -> bool:
+        """Whether every dead letter was listed; one that some reader hides, or that is beyond the limit, is not."""
+        return self.n_dead is not None and self.n_listed >= self.n_dead
+
+    @property
+    def inventory(self) -> str:
+        """How much of the dead-letter queue was listed, in words."""
+        if self.dead_is_whole:
+            return f"all {self.n_listed:,} dead letters were listed"
+        if self.n_dead is None:
+            return "whether all dead letters were listed is not known: a task without a status is open, not lost"
+        return (
+            f"only {self.n_listed:,} of about {self.n_dead:,} dead letters were listed: a task without a status is "
+            "open, not lost, and what is said of dead letters is said of those"
+        )
 
     @property
     def window(self) -> str:
@@ -41,14 +60,17 @@ class Data:
 def collect(live: stack.Stack, run: Run, max_dead_letters: int) -> Data:
     """Read a run's tasks by id and the dead-letter queue, and keep both in the run's folder."""
     manifest = run.load("manifest")
-    read_at, queue_is_empty = _now(live)
+    # Counted before tasks are read: only then is it sure that none can go on, and that each letter was there.
+    read_at, before = datetime.now(UTC), queues.counts(live)
     found = status.get(live, manifest["task_id"].tolist())
     sends = run.load("sends") if (run.folder / "sends.parquet").is_file() else None
     tasks = with_pending(found.tasks, manifest, run.id, sends)
-    dead = _of_run(queues.dead_letters(live, max_dead_letters), run.id)
-    for name, frame in {"tasks": tasks, "attempts": found.attempts, "dead": dead}.items():
+    letters = queues.dead_letters(live, max_dead_letters)
+    for name, frame in {"tasks": tasks, "attempts": found.attempts, "dead": _of_run(letters, run.id)}.items():
         run.save(name, frame)
-    run.record(read={"at": read_at.isoformat(), "queue_is_empty": queue_is_empty})
+    read = {"at": read_at.isoformat(), "queue_is_empty": before.n_unsettled == 0}
+    read |= {"n_listed": len(letters), "n_dead": before.n_dead, "dead_is_whole": len(letters) >= before.n_dead}
+    run.record(read=read)
     return _of_folder(run, manifest)
 
 
@@ -63,8 +85,8 @@ def load(chosen: Mapping[str, Value]) -> Data:
         run = runs.find(str(chosen["run_id"]), str(chosen["runs_dir"]))
         return _of_folder(run, run.load("manifest"))
     live = stack.describe(connect(str(chosen["target"]), str(chosen["region"]) or None), str(chosen["stack_name"]))
-    read_at, queue_is_empty = _now(live)
-    found = status.window(live, datetime.now(UTC) - timedelta(hours=hours))
+    read_at, before = datetime.now(UTC), queues.counts(live)
+    found = status.window(live, read_at - timedelta(hours=hours))
     dead = queues.dead_letters(live, int(chosen.get("max_dead_letters", 1_000)))
     source = f"stack {live.name} in {live.target.region}, tasks that changed in the last {hours:g} h"
     return Data(
@@ -73,13 +95,10 @@ def load(chosen: Mapping[str, Value]) -> Data:
         attempts=found.attempts,
         dead=dead,
         read_at=read_at,
-        queue_is_empty=queue_is_empty,
+        queue_is_empty=before.n_unsettled == 0,
+        n_listed=len(dead),
+        n_dead=before.n_dead,
     )
-
-
-def _now(live: stack.Stack) -> tuple[datetime, bool]:
-    """Return the time, and whether the queue is empty; before tasks are read, since only then no task can go on."""
-    return datetime.now(UTC), queues.counts(live).n_unsettled == 0
 
 
 def _of_folder(run: Run, manifest: pd.DataFrame) -> Data:
@@ -93,6 +112,8 @@ def _of_folder(run: Run, manifest: pd.DataFrame) -> Data:
         dead=run.load("dead"),
         read_at=datetime.fromisoformat(read["at"]) if read else changed_at,
         queue_is_empty=bool(read.get("queue_is_empty")),
+        n_listed=read.get("n_listed", 0),
+        n_dead=read.get("n_dead"),
         manifest=manifest,
         run=run,
     )

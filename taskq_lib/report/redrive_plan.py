@@ -18,8 +18,9 @@ from taskq_worker.contract import Reason, State
 
 #: Under SQS's 120,000 messages in flight, beyond which a walk would see an empty queue.
 MAX_LISTED = 100_000
-REDRIVE, COMPLETED, BROKEN, SPENT = (
+REDRIVE, COMPLETED, BROKEN, SPENT, BEYOND = (
     "redrive", "skipped: already completed", "skipped: breaks the contract", "skipped: its ticket is spent",
+    "skipped: beyond max_messages",
 )  # fmt: skip
 #: Of the letter, then of its task's status when the plan was made (`updated_at` is missing where it had none).
 PLAN_COLUMNS = [
@@ -28,14 +29,17 @@ PLAN_COLUMNS = [
 ]  # fmt: skip
 
 
-def make(live: Stack, run: Run, chosen: Mapping[str, Any]) -> pd.DataFrame:
+def make(live: Stack, run: Run, chosen: Mapping[str, Any]) -> tuple[pd.DataFrame, int]:
     """Return the dead letters that are selected, and in a submitted run are of its tasks, the oldest first.
 
-    Columns as `PLAN_COLUMNS` lists them, and `body` (its beginning). Raises `BadInput` where an edit breaks the
-    contract for one that is to be sent.
+    Columns as `PLAN_COLUMNS` lists them, and `body` (its beginning). Beside them: how many dead letters were not listed
+    at all, since some reader hides them or the inventory was too long; approximate on AWS. Raises `BadInput` where an
+    edit breaks the contract for one that is to be sent.
     """
     patch = read_edit(str(chosen["edit"]))
+    n_dead = queues.counts(live).n_dead
     letters = queues.dead_letters(live, MAX_LISTED, lambda message: redrive.fault(message, patch))
+    n_unlisted = max(0, n_dead - len(letters))
     letters = signatures.signed(letters).assign(at=letters["last_at"].fillna(letters["sent_at"]))
     picked = selection.selected(letters, chosen)
     if run.manifest.is_file():
@@ -48,7 +52,7 @@ def make(live: Stack, run: Run, chosen: Mapping[str, Any]) -> pd.DataFrame:
     letters["action"] = _actions(letters)
     # The bound is on what is sent; what is skipped must not use it up.
     sent = letters["action"] == REDRIVE
-    letters = letters[~sent | (sent.cumsum() <= int(chosen["max_messages"]))]
+    letters["action"] = letters["action"].mask(sent & (sent.cumsum() > int(chosen["max_messages"])), BEYOND)
     broken = letters[letters["action"] == BROKEN]
     if patch and len(broken):
         first = broken.iloc[0]
@@ -56,7 +60,7 @@ def make(live: Stack, run: Run, chosen: Mapping[str, Any]) -> pd.DataFrame:
         raise BadInput(
             f"After the edit {len(broken):,} messages break the contract, the first is {named}: {first['fault']}."
         )
-    return letters[[*PLAN_COLUMNS, "body"]].reset_index(drop=True)
+    return letters[[*PLAN_COLUMNS, "body"]].reset_index(drop=True), n_unlisted
 
 
 def groups(plan: pd.DataFrame) -> pd.DataFrame:
@@ -83,7 +87,7 @@ def _actions(letters: pd.DataFrame) -> pd.Series[str]:
     # The function's own rule: the ticket opens the task that died no later than the ticket says, and a task that was
     # only ever named by an invalid message needs none. Another message is a duplicate: sending it would lose it.
     never_tried = (letters["task_reason"] == Reason.INVALID) & (letters["n_tried"].fillna(0) == 0)
-    spent = dead & ~never_tried & ~(letters["finished_at"] <= letters["last_at"])
+    spent = dead & ~never_tried & ~(letters["finished_at"] <= letters["ticket_at"])
     action = pd.Series(REDRIVE, index=letters.index, dtype="str")
     action = action.mask(spent, SPENT).mask(letters["fault"].notna(), BROKEN)
     return action.mask(letters["state"] == State.COMPLETED, COMPLETED)

@@ -59,10 +59,25 @@ def test_what_is_in_flight_finishes(own: Stack, run_id: str) -> None:
     assert queues.counts(own).n_in_flight == 1
     with pytest.raises(NotDone, match=r"1 messages are still in flight after 0\.1 s.*") as refused:
         control.verify_paused(own, 0.1)
+    assert "or they wait for a retry, an open circuit breaker" in str(refused.value)
     assert "update-event-source-mapping" in refused.value.hint
     assert control.verify_paused(own, 30).n_unsettled == 0
     [state] = status.get(own, [f"{run_id}-slow"]).tasks["state"]
     assert state == "completed"
+
+
+def test_a_retry_that_waits_is_in_flight(own: Stack) -> None:
+    """A message that was given back with a delay is in flight until then, and a pause is verified only after that."""
+    sqs = own.target.client("sqs")
+    control.pause(own, 30)
+    sqs.send_message(QueueUrl=own.queue_url, MessageBody="waits")
+    [message] = sqs.receive_message(QueueUrl=own.queue_url)["Messages"]
+    sqs.change_message_visibility(QueueUrl=own.queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=3)
+    assert queues.counts(own).n_in_flight == 1
+    begun = time.monotonic()
+    assert control.verify_paused(own, 30).n_visible == 1
+    assert time.monotonic() - begun >= control.STEADY_S
+    sqs.purge_queue(QueueUrl=own.queue_url)
 
 
 def test_the_same_again_changes_nothing(own: Stack) -> None:

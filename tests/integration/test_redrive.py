@@ -8,14 +8,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from botocore.exceptions import ClientError
 
 from taskq_lib.aws import queues, status, submit
+from taskq_lib.aws import redrive as moving
 from taskq_lib.aws import stack as stacks
-from taskq_lib.aws.frames import read_items, tasks_frame
+from taskq_lib.aws.frames import tasks_frame
 from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.target import Target
-from taskq_lib.errors import BadInput, NotDone
-from taskq_lib.report import redrive, redrive_plan, runs
+from taskq_lib.aws.target import Target, masked
+from taskq_lib.errors import AwsAccess, BadInput, NotDone, RunExists
+from taskq_lib.report import redrive, redrive_outcomes, redrive_plan, runs
 from tests.integration.test_flow import wait_until
 from tests.unit.events import task
 
@@ -107,7 +109,7 @@ def failing(live: Stack, method: str, n: int, *, after: bool) -> Stack:
 
 def states(live: Stack, ids: list[str]) -> pd.DataFrame:
     """Return state, attempts and number of redrives of tasks, in the order of their ids."""
-    items = {item["taskId"]: item for item in read_items(status._fetch(live, ids))}
+    items = {item["taskId"]: item for item in status.items(live, ids)}
     tasks = tasks_frame([items[task_id] for task_id in ids])[["state", "n_attempts"]]
     return tasks.assign(n_redrives=[items[task_id].get("redrives", 0) for task_id in ids])
 
@@ -143,8 +145,8 @@ def test_a_signature_is_redriven_with_an_edit_behind_a_canary(own: Stack, choose
     job = redrive.prepare(own, choose(select_signature=red, edit=MENDED))
     redrive.act(job, 0.0, 2, 30.0)
     found = redrive.outcomes(job, 30.0)
-    redrive.verify(found)
-    assert redrive.by_signature(found).to_dict("records") == [
+    redrive_outcomes.verify(found)
+    assert redrive_outcomes.by_signature(found).to_dict("records") == [
         {
             "signature_id": red,
             "signature": "Red: simulated failure of attempt <n>",
@@ -185,7 +187,7 @@ def test_what_fails_again_is_an_answer(own: Stack, choose: Choose, doom: Doom) -
     job = redrive.prepare(own, choose(select_ids=ids[0], edit='{"data": {"simulate": {"retryable": true}}}'))
     redrive.act(job, 0.0, 0, 30.0)
     found = redrive.outcomes(job, 30.0)
-    redrive.verify(found)
+    redrive_outcomes.verify(found)
     assert found["outcome"].tolist() == ["dead-lettered again"]
     assert states(own, ids).iloc[0].tolist() == ["dead_lettered", 3, 1]
     assert n_visible(own) == 1
@@ -209,14 +211,15 @@ def test_an_interrupted_redrive_goes_on(
     job = redrive.prepare(own, chosen)
     with pytest.raises(KeyboardInterrupt):
         redrive.act(replace(job, live=failing(own, method, n, after=after)), 0.0, 0, 30.0)
-    assert job.run.results()["redrives"][0]["state"] == "unfinished"
+    [audit] = job.run.results()["redrives"]
+    assert (audit["state"], audit["by"]) == ("unfinished", masked(own.target.identity())["arn"])
     chosen["run_id"] = job.run.id
     with pytest.raises(BadInput, match="redrive-01 of this run is not finished, and was begun with max_messages 10000"):
         redrive.prepare(own, chosen | {"max_messages": 5})
     again = redrive.prepare(own, chosen)
     assert (again.name, again.resumed) == ("redrive-01", True)
     redrive.act(again, 0.0, 0, 30.0)
-    redrive.verify(redrive.outcomes(again, 30.0))
+    redrive_outcomes.verify(redrive.outcomes(again, 30.0))
     after_all = states(own, ids)
     assert set(after_all["state"]) == {"completed"}
     assert set(after_all["n_redrives"]) == {1}
@@ -229,6 +232,7 @@ def test_letters_that_a_killed_redrive_hides_are_waited_for(
 ) -> None:
     """Letters hidden by a walk whose answer was lost are not taken for gone: the redrive says so, and goes on later."""
     monkeypatch.setattr(queues, "PEEK_S", 6)
+    monkeypatch.setattr(moving, "SETTLE_S", 0.0)
     ids = doom(*["Red"] * 15)
     chosen = choose(select_all=True, edit=MENDED)
     job = redrive.prepare(own, chosen)
@@ -239,7 +243,7 @@ def test_letters_that_a_killed_redrive_hides_are_waited_for(
         redrive.act(again, 0.0, 0, 30.0)
     wait_until(lambda: n_visible(own) == 5, "the letters show again")
     redrive.act(again, 0.0, 0, 30.0)
-    redrive.verify(redrive.outcomes(again, 30.0))
+    redrive_outcomes.verify(redrive.outcomes(again, 30.0))
     assert set(states(own, ids)["n_redrives"]) == {1}
     assert queues.counts(own).n_dead == 0
 
@@ -295,6 +299,190 @@ def test_no_selector_selects_nothing(own: Stack, choose: Choose, doom: Doom) -> 
     assert job.plan.empty
     redrive.act(job, 0.0, 0, 30.0)
     assert not job.journal.exists()
-    redrive.verify(redrive.outcomes(job, 30.0))
-    assert redrive.by_signature(redrive.outcomes(job, 30.0)).empty
+    redrive_outcomes.verify(redrive.outcomes(job, 30.0))
+    assert redrive_outcomes.by_signature(redrive.outcomes(job, 30.0)).empty
     assert n_visible(own) == 1
+
+
+def test_another_redrive_supersedes_one_that_left_nothing_in_doubt(own: Stack, choose: Choose, doom: Doom) -> None:
+    """Where each message was either sent and deleted or not sent, other values begin the next redrive and end this."""
+    ids = doom(*["Red"] * 15)
+    job = redrive.prepare(own, choose(select_all=True, edit=MENDED))
+    with pytest.raises(KeyboardInterrupt):
+        redrive.act(replace(job, live=failing(own, "receive_message", 2, after=False)), 0.0, 0, 30.0)
+    again = redrive.prepare(own, choose(select_ids=",".join(ids), edit=MENDED, run_id=job.run.id))
+    assert (again.name, again.resumed, len(again.chosen)) == ("redrive-02", False, 5)
+    assert job.run.results()["redrives"][0]["state"] == "unfinished"
+    assert redrive.act(again, 0.0, 0, 30.0) == "5 messages were sent."
+    first, second = job.run.results()["redrives"]
+    assert (first["state"], first["why"], second["state"]) == ("stopped", "superseded by redrive-02", "finished")
+    redrive_outcomes.verify(redrive.outcomes(again, 30.0))
+    assert status.wait(own, ids, timeout_s=30, progress=False).why == "all final"
+    assert set(states(own, ids)["n_redrives"]) == {1}
+
+
+def test_a_canary_that_was_interrupted_is_awaited(
+    own: Stack, choose: Choose, doom: Doom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A canary whose wait was interrupted is the canary still: where its tasks fail, nothing else is sent."""
+    ids = doom(*["Red"] * 5)
+    job = redrive.prepare(own, choose(select_all=True))
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redrive_outcomes, "awaited", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            redrive.act(job, 0.0, 2, 30.0)
+    again = redrive.prepare(own, choose(select_all=True, run_id=job.run.id))
+    assert again.resumed
+    with pytest.raises(NotDone, match=r"0 completed, 2 dead-lettered again, 0 still open\. The other 3 messages"):
+        redrive.act(again, 0.0, 1, 30.0)
+    assert sorted(states(own, ids)["n_redrives"]) == [0, 0, 0, 1, 1]
+
+
+def test_letters_that_are_gone_are_no_canary(own: Stack, choose: Choose, doom: Doom) -> None:
+    """Where somebody deleted the first letters, the next ones are the canary, and the absent ones are named."""
+    doom(*["Red"] * 5)
+    job = redrive.prepare(own, choose(select_all=True))
+    gone = job.chosen.head(2)
+    with queues.shown_again(own) as handles:
+        for message in queues.walk(own, handles):
+            if message["MessageId"] in set(gone["message_id"]):
+                receipt = handles.pop(message["MessageId"])
+                own.target.client("sqs").delete_message(QueueUrl=own.dead_letter_queue_url, ReceiptHandle=receipt)
+    with pytest.raises(NotDone, match=r"0 completed, 2 dead-lettered again, 0 still open\. The other 1 messages"):
+        redrive.act(job, 0.0, 2, 30.0)
+    assert job.run.results()["redrives"][0]["messages"] == {"absent": 2, "deleted": 2, "planned": 1}
+    last = redrive.prepare(own, choose(select_ids=gone["task_id"].iloc[0], edit=MENDED, run_id=job.run.id))
+    assert last.plan.empty
+
+
+class Silent:
+    """A client whose answers say nothing of their last entry, by one method."""
+
+    def __init__(self, client: Any, method: str) -> None:
+        """Pass everything on."""
+        self._client, self._method = client, method
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the client's own method, or the one whose answers are cut."""
+        call = getattr(self._client, name)
+        return (lambda **given: self._cut(call(**given))) if name == self._method else call
+
+    def _cut(self, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"Successful": answer["Successful"][:-1]}
+
+
+@pytest.mark.parametrize("method", ["send_message_batch", "delete_message_batch"])
+def test_what_no_answer_tells_is_not_finished(own: Stack, choose: Choose, doom: Doom, method: str) -> None:
+    """An entry that an answer neither takes nor refuses keeps the redrive unfinished; the next call settles it."""
+    ids = doom(*["Red"] * 3)
+    job = redrive.prepare(own, choose(select_all=True, edit=MENDED))
+    sqs = Silent(own.target.client("sqs"), method)
+    silent = replace(own, target=replace(own.target, _clients={**own.target._clients, "sqs": sqs}))
+    with pytest.raises(NotDone, match="Of 1 messages no answer says that they were sent and deleted"):
+        redrive.act(replace(job, live=silent), 0.0, 0, 30.0)
+    assert job.run.results()["redrives"][0]["state"] == "unfinished"
+    assert status.wait(own, ids, timeout_s=30, progress=False).why == "all final"
+    again = redrive.prepare(own, choose(select_all=True, edit=MENDED, run_id=job.run.id))
+    assert redrive.act(again, 0.0, 0, 30.0).startswith("3 messages were sent")
+    redrive_outcomes.verify(redrive.outcomes(again, 30.0))
+    assert set(states(own, ids)["n_redrives"]) == {1}
+    assert queues.counts(own).n_dead == 0
+
+
+def test_what_is_gone_is_told(own: Stack, choose: Choose, doom: Doom) -> None:
+    """A letter that somebody deleted since the plan does not keep the redrive from its end, and is named there."""
+    [first, _second] = sorted(doom("Red", "Red"))
+    job = redrive.prepare(own, choose(select_all=True, edit=MENDED))
+    own.target.client("sqs").purge_queue(QueueUrl=own.dead_letter_queue_url)
+    told = redrive.act(job, 0.0, 1, 30.0)
+    assert told == f"0 messages were sent; 2 were gone, the first of task {job.chosen['task_id'].iloc[0]}."
+    assert job.run.results()["redrives"][0]["messages"] == {"absent": 2}
+    assert first in set(job.chosen["task_id"])
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"at": "2026-'])
+def test_a_journal_that_never_began_is_begun(own: Stack, choose: Choose, doom: Doom, torn: bytes) -> None:
+    """A redrive that was killed before its journal had a line has not begun: it is planned anew, with any values."""
+    doom("Red")
+    job = redrive.prepare(own, choose(select_all=True))
+    job.journal.write_bytes(torn)
+    again = redrive.prepare(own, choose(select_type="SEND_EMAIL", edit=MENDED, run_id=job.run.id))
+    assert (again.name, again.resumed) == ("redrive-01", False)
+    assert redrive.act(again, 0.0, 0, 30.0) == "1 messages were sent."
+
+
+def test_one_plan_at_a_time_is_acted_on(own: Stack, choose: Choose, doom: Doom) -> None:
+    """Of two plans of one run the second is refused once the first has begun, and cannot overwrite what it keeps."""
+    doom("Red", "Red")
+    job = redrive.prepare(own, choose(select_all=True, edit=MENDED))
+    other = redrive.prepare(own, choose(select_all=True, edit=MENDED, max_messages=1, run_id=job.run.id))
+    redrive.act(job, 0.0, 0, 30.0)
+    with pytest.raises(RunExists, match=r"redrive-01 of run .* has begun since this one was planned"):
+        redrive.act(other, 0.0, 0, 30.0)
+    pd.testing.assert_frame_equal(job.run.load("redrive-01"), job.plan)
+
+
+class Expired:
+    """Credentials that run out after so many questions."""
+
+    def __init__(self, client: Any, n: int) -> None:
+        """Answer `n` times."""
+        self.client, self.n = client, n
+
+    def get_caller_identity(self) -> Any:
+        """Answer, or not any more."""
+        self.n -= 1
+        if self.n < 0:
+            raise ClientError({"Error": {"Code": "ExpiredToken"}}, "GetCallerIdentity")
+        return self.client.get_caller_identity()
+
+
+@pytest.mark.parametrize(("n_answers", "error", "state"), [(0, AwsAccess, None), (1, KeyboardInterrupt, "unfinished")])
+def test_credentials_that_run_out_mask_no_error(
+    own: Stack, choose: Choose, doom: Doom, n_answers: int, error: type[BaseException], state: str | None
+) -> None:
+    """Who acts is asked before anything is sent, and not again where the end of it is recorded."""
+    doom("Red")
+    job = redrive.prepare(own, choose(select_all=True, edit=MENDED))
+    live = failing(own, "send_message_batch", 1, after=False)
+    clients = {**live.target._clients, "sts": Expired(own.target.client("sts"), n_answers)}
+    with pytest.raises(error):
+        redrive.act(replace(job, live=replace(live, target=replace(live.target, _clients=clients))), 0.0, 0, 30.0)
+    assert [entry["state"] for entry in job.run.results().get("redrives", [])] == ([state] if state else [])
+
+
+def test_a_plan_says_what_it_leaves_out(own: Stack, choose: Choose, doom: Doom) -> None:
+    """Letters beyond the bound are counted with their why, and so are those that some reader hides."""
+    doom(*["Red"] * 4)
+    own.target.client("sqs").receive_message(QueueUrl=own.dead_letter_queue_url, VisibilityTimeout=60)
+    job = redrive.prepare(own, choose(select_all=True, max_messages=2))
+    assert (len(job.plan), len(job.chosen)) == (3, 2)
+    assert "2 messages to redrive, 1 skipped: beyond max_messages, about 1 not listed: hidden by some" in str(job)
+
+
+def test_a_redriven_letter_that_sqs_moves_is_redriven_again(own: Stack, choose: Choose, doom: Doom) -> None:
+    """Moved by SQS before its task was opened, a letter is told by that, and its old ticket still opens the task."""
+    [dead] = doom("Red")
+    sqs = own.target.client("sqs")
+    arn = sqs.get_queue_attributes(QueueUrl=own.dead_letter_queue_url, AttributeNames=["QueueArn"])["Attributes"]
+    policy = json.dumps({"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": 1})
+    url = sqs.create_queue(QueueName=f"held-{dead}", Attributes={"RedrivePolicy": policy})["QueueUrl"]
+    with queues.shown_again(own) as handles:
+        [letter] = queues.walk(own, handles)
+        sqs.send_message(QueueUrl=url, MessageBody=letter["Body"], MessageAttributes=letter["MessageAttributes"])
+        sqs.delete_message(QueueUrl=own.dead_letter_queue_url, ReceiptHandle=handles.pop(letter["MessageId"]))
+    for _ in range(2):
+        sqs.receive_message(QueueUrl=url, VisibilityTimeout=0)
+    sqs.delete_queue(QueueUrl=url)
+    [row] = queues.dead_letters(own).to_dict("records")
+    assert (row["task_id"], row["reason"]) == (dead, "receive_limit")
+    assert pd.isna(row["error_type"])
+    job = redrive.prepare(own, choose(select_reason="receive_limit", edit=MENDED))
+    assert job.plan["action"].tolist() == ["redrive"]
+    redrive.act(job, 0.0, 0, 30.0)
+    assert redrive.outcomes(job, 30.0)["outcome"].tolist() == ["completed"]
+    assert states(own, [dead]).iloc[0].tolist() == ["completed", 1, 1]

@@ -260,11 +260,13 @@ def test_a_malformed_message_is_explained(elsewhere: Report) -> None:
         assert "<td>invalid</td>" in row
         assert "the body is not JSON" in row
         assert "<script" not in source
-        assert re.search(r"<tr><td>invalid</td><td[^>]*>0</td><td[^>]*>1</td></tr>", source)
+        assert re.search(
+            r"<tr><td>invalid</td><td[^>]*>0</td><td[^>]*>1</td><td>the message breaks the contract", source
+        )
 
 
 def test_a_failing_notebook_stops_the_chain(begin: Begin, finish: Finish, up: Up, left: Left, tmp_path: Path) -> None:
-    """Tasks that are still open fail the run: exit code 1, where and why, what is known, and the pages of what ran."""
+    """Tasks that are still open fail the run: exit code 1, where and why; what only reads shows what is known."""
     options = ["--stack-name", "slow", "-p", "n_tasks", "5", "-p", "timeout_s", "0", "-p", "permanent_share", "0"]
     report = Started(begin, tmp_path, *options, *SLOW, state=up.state).ended(finish)
     assert report.code == 1
@@ -272,11 +274,13 @@ def test_a_failing_notebook_stops_the_chain(begin: Begin, finish: Finish, up: Up
     assert re.match(r"error: 30_status, cell \d+: LedgerOpen: The ledger is open: of 5 tasks 5 are still open", first)
     assert "Traceback" not in report.err
     assert re.search(r"  30_status +failed", report.out)
-    assert report.pages == {"10_deploy", "20_submit", "30_status", "index"}
+    assert report.pages == {"10_deploy", "20_submit", "30_status", "40_latency", "50_failures", "index"}
+    assert "90_teardown" not in report.out
     results = report.results
     assert results["state"] == "failed"
     assert {"submitted": 5, "open": 5, "lost": 0, "closed": False}.items() <= results["ledger"].items()
-    assert "latency" not in results
+    assert (results["signatures"], results["dead_letters"], results["read"]["dead_is_whole"]) == ([], 0, True)
+    assert "the ledger is open: 5 open, 0 lost" in report.page("50_failures")
     index = html.unescape(report.page("index"))
     assert "The run stopped." in index
     assert first.removeprefix("error: ") in index

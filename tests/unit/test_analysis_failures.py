@@ -28,7 +28,7 @@ def inventory(*rows: Mapping[str, Any]) -> pd.DataFrame:
     full = [{"message_id": f"message-{i}", "sent_at": T0, "n_receives": 1} | dict(row) for i, row in enumerate(rows)]
     plain = {name: dtype for name, dtype in DEAD_COLUMNS.items() if not name.endswith("_at")}
     frame = pd.DataFrame({name: pd.array([row.get(name) for row in full], dtype=plain[name]) for name in plain})
-    return frame.assign(**{name: times(full, name) for name in ("first_at", "last_at", "sent_at")})
+    return frame.assign(**{name: times(full, name) for name in DEAD_COLUMNS if name.endswith("_at")})
 
 
 def leased(*rows: Mapping[str, Any]) -> pd.DataFrame:
@@ -217,7 +217,7 @@ def test_the_safety_net_says_what_the_status_says() -> None:
         {"task_id": "vanished", "state": "processing", "lease_until": at(30)},
         {"task_id": "retrying", "state": "retrying", "n_attempts": 2, "error_type": "Timeout"},
         {"task_id": "done", "state": "completed"},
-        {"task_id": "given up", "state": "dead_lettered"},
+        {"task_id": "given up", "state": "dead_lettered", "finished_at": at(90)},
     )
     moved = [*tasks["task_id"], "no item", None]
     dead = inventory(
@@ -240,6 +240,20 @@ def test_the_safety_net_says_what_the_status_says() -> None:
     assert said["none"] == "never reached the function, and its body names no task"
     state = dict(zip(table["task_id"].fillna("none"), table["state"].fillna("missing"), strict=True))
     assert (state["no item"], state["none"], state["vanished"]) == ("missing", "missing", "processing")
+
+
+def test_a_redriven_letter_in_the_safety_net_is_no_second_death() -> None:
+    """A letter that SQS moved before its ticket opened the task says so; a stale ticket is another matter."""
+    tasks = leased(
+        {"task_id": "waited", "state": "dead_lettered", "finished_at": at(90)},
+        {"task_id": "died again", "state": "dead_lettered", "finished_at": at(91)},
+    )
+    dead = inventory(
+        *({"task_id": id_, "reason": "receive_limit", "ticket_at": at(90)} for id_ in ("waited", "died again"))
+    )
+    first, second = failures.safety_net(tasks, dead)["what"]
+    assert first == "redriven, and moved before its task was opened again; redrive it once more"
+    assert second.startswith("given up by the function as well")
 
 
 def test_nothing_came_through_the_safety_net() -> None:

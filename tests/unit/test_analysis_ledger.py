@@ -15,11 +15,15 @@ from tests.unit.frames import dead_frame, manifest_frame, synthetic_run, tasks_f
 found = st.tuples(st.sampled_from([None, *STATES]), st.booleans())
 
 
-def account(states: dict[str, str | None], dead: list[str], *, queue_is_empty: bool = True) -> ledger.Ledger:
+def account(
+    states: dict[str, str | None], dead: list[str], *, queue_is_empty: bool = True, dead_is_whole: bool = True
+) -> ledger.Ledger:
     """Close the ledger of a manifest whose tasks are found in these states."""
     tasks = tasks_frame(*({"task_id": task_id, "state": state} for task_id, state in states.items() if state))
     inventory = dead_frame(*({"task_id": task_id} for task_id in dead))
-    return ledger.close(manifest_frame(*states), tasks, inventory, queue_is_empty=queue_is_empty)
+    return ledger.close(
+        manifest_frame(*states), tasks, inventory, queue_is_empty=queue_is_empty, dead_is_whole=dead_is_whole
+    )
 
 
 def fate(state: str | None, *, in_dead: bool, queue_is_empty: bool) -> str:
@@ -66,6 +70,12 @@ def test_a_task_in_neither_queue_is_lost() -> None:
     assert (result.lost_ids, result.open) == (("a", "b"), 0)
     assert result.balanced
     assert not result.closed
+
+
+def test_no_task_is_lost_while_dead_letters_are_not_listed() -> None:
+    """A task without a status is open where its letter may be one that was not listed; what was listed counts."""
+    result = account({"a": None, "b": "pending", "c": "retrying"}, ["b", "c"], dead_is_whole=False)
+    assert (result.open_ids, result.lost, result.dead_lettered) == (("a",), 0, 2)
 
 
 def test_an_open_status_is_believed_while_the_queue_holds_messages() -> None:

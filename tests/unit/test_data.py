@@ -7,8 +7,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from taskq_lib.analysis import ledger
+from taskq_lib.aws import status
+from taskq_lib.aws.frames import attempts_frame as read_attempts
+from taskq_lib.aws.frames import tasks_frame as read_tasks
 from taskq_lib.report import data, runs
 from tests.unit.frames import at, attempts_frame, dead_frame, manifest_frame, tasks_frame
+from tests.unit.sqs import Sqs, bodies, stack
 
 
 def kept(root: Path, *tasks: dict[str, Any], **sections: Any) -> data.Data:
@@ -33,3 +38,34 @@ def test_a_run_that_does_not_say_is_read_cautiously(tmp_path: Path, changed_at: 
     """Of a run without that record, the last change is the time, and nothing is said of the queue."""
     found = kept(tmp_path, {"updated_at": changed_at})
     assert (found.read_at, found.queue_is_empty) == (read_at, False)
+    assert not found.dead_is_whole
+    assert found.inventory.startswith("whether all dead letters were listed is not known")
+
+
+@pytest.mark.parametrize(
+    ("limit", "n_hidden", "n_listed", "said"),
+    [(100, 0, 12, "all 12 dead letters were"), (10, 0, 10, "only 10 of about 12"), (100, 1, 11, "only 11 of about 12")],
+)
+def test_an_inventory_knows_whether_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, n_hidden: int, n_listed: int, said: str
+) -> None:
+    """Cut short by its limit or by another reader, an inventory says so, and makes no task lost: it stays open."""
+    monkeypatch.setattr(status, "get", lambda *_: status.Statuses(read_tasks([]), read_attempts([])))
+    sqs = Sqs(*bodies(12))
+    sqs.hidden = {f"theirs{i}": f"m{i}" for i in range(n_hidden)}
+    run = runs.create("r", tmp_path)
+    run.save("manifest", manifest_frame(*(f"t{i}" for i in range(12)), "t-lost"))
+    found = data.collect(stack(sqs), run, limit)
+    assert found.dead_is_whole is (n_listed == 12)
+    assert found.inventory.startswith(said)
+    told = {"n_listed": n_listed, "n_dead": 12, "dead_is_whole": found.dead_is_whole, "queue_is_empty": True}
+    assert told.items() <= run.results()["read"].items()
+    account = ledger.close(
+        found.manifest,
+        found.tasks,
+        found.dead,
+        queue_is_empty=found.queue_is_empty,
+        dead_is_whole=found.dead_is_whole,
+    )
+    assert account.dead_lettered == n_listed
+    assert (account.lost, account.open) == ((1, 0) if found.dead_is_whole else (0, 13 - n_listed))

@@ -331,11 +331,19 @@ def test_the_index_says_what_failed_and_what_is_missing(run: Run) -> None:
     assert "7 attempts, at most 3 for a task; 2 tasks were redriven" in found.words
     assert "Lost: r-0, r-1, r-2, r-3, r-4, r-5, r-6, r-7, r-8, r-9 and 2 more." in found.words
     assert "Open: <b>." in found.words
-    assert "The circuit breaker of SEND_EMAIL is half-open: its tasks wait." in found.words
+    assert "The circuit breaker of SEND_EMAIL is half-open: tasks of it wait until a probe completes." in found.words
     assert "IMAGE_RESIZE" not in found.words
     assert "Broken: <script> 5bc96056 max_attempts SEND_EMAIL 3" in found.words
     assert "1 of the dead letters came through the safety net" in found.words
     assert not [tag for tag, _ in found.elements if tag == "script"]
+
+
+def test_the_index_says_that_an_inventory_was_cut(run: Run) -> None:
+    """Where dead letters were not listed, the top of the page says how many were; else it says nothing of it."""
+    run.record(ledger=LEDGER, read={"n_listed": 10, "n_dead": 1200, "dead_is_whole": False})
+    assert "Only 10 of about 1,200 dead letters were listed" in Html(index(run, [])).words
+    run.record(read={"n_listed": 10, "n_dead": 10, "dead_is_whole": True})
+    assert "dead letters were listed" not in Html(index(run, [])).words
 
 
 def test_a_run_of_nothing_has_an_index(run: Run) -> None:

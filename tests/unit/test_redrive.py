@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from taskq_lib.aws import journal, queues, redrive
 from taskq_lib.aws.journal import Journal
-from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone
 from taskq_lib.merge_patch import edited, merged, read_edit
 from taskq_lib.report import selection
 from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, parse_body
 from tests.unit.events import task
+from tests.unit.sqs import Sqs, bodies, stack
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -257,85 +256,6 @@ def test_what_a_journal_says_of_a_message() -> None:
 # --- moving ---------------------------------------------------------------------------------------------------
 
 
-class Sqs:
-    """A queue and its dead-letter queue in memory, with the limits of SQS and faults that a test sets."""
-
-    def __init__(self, *bodies: str, attributes: dict[str, Any] | None = None) -> None:
-        """Hold one dead letter a body."""
-        shared = {"MessageAttributes": attributes} if attributes else {}
-        self.dead = {f"m{i}": {"MessageId": f"m{i}", "Body": body, **shared} for i, body in enumerate(bodies)}
-        self.hidden: dict[str, str] = {}  # handle -> message id
-        self.queue: list[dict[str, Any]] = []
-        self.n_sent: list[int] = []
-        self.unsendable: set[str] = set()
-        self.undeletable: set[str] = set()
-        self.handles = itertools.count()
-
-    def get_queue_attributes(self, *, AttributeNames: list[str], **_: Any) -> dict[str, Any]:  # noqa: N803 - boto3's own names
-        """Count."""
-        counts = [len(self.dead) - len(self.hidden), len(self.hidden), 0]
-        return {"Attributes": dict(zip(AttributeNames, map(str, counts), strict=True))}
-
-    def receive_message(self, *, MaxNumberOfMessages: int, **_: Any) -> dict[str, Any]:  # noqa: N803
-        """Hand out what is visible."""
-        visible = [one for one in self.dead if one not in self.hidden.values()][:MaxNumberOfMessages]
-        fresh = {f"h{next(self.handles)}": one for one in visible}
-        self.hidden |= fresh
-        system = {"SentTimestamp": "1800000000000", "ApproximateReceiveCount": "1"}
-        return {"Messages": [{**self.dead[one], "ReceiptHandle": h, "Attributes": system} for h, one in fresh.items()]}
-
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        """Take what is sendable, if the request keeps to the limits."""
-        assert QueueUrl == "https://queue"
-        assert len(Entries) <= 10
-        assert sum(map(redrive.size, Entries)) <= MAX_BODY_BYTES
-        self.n_sent.append(len(Entries))
-        bad = [e for e in Entries if parse_body(e["MessageBody"]).task_id in self.unsendable]
-        good = [e for e in Entries if e not in bad]
-        self.queue += good
-        return {
-            "Successful": [{"Id": e["Id"], "MessageId": f"n{e['Id']}"} for e in good],
-            "Failed": [{"Id": e["Id"], "Code": "Throttled", "Message": "slow", "SenderFault": False} for e in bad],
-        }
-
-    def delete_message_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
-        """Delete what can be."""
-        assert len(Entries) <= 10
-        answer: dict[str, Any] = {"Successful": [], "Failed": []}
-        for entry in Entries:
-            message_id = self.hidden[entry["ReceiptHandle"]]
-            if message_id in self.undeletable:
-                answer["Failed"].append({"Id": entry["Id"], "Code": "Internal", "Message": "later"})
-            else:
-                del self.hidden[entry["ReceiptHandle"]], self.dead[message_id]
-                answer["Successful"].append({"Id": entry["Id"]})
-        return answer
-
-    def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> None:  # noqa: N803
-        """Show again."""
-        assert len(Entries) <= 10
-        for entry in Entries:
-            assert entry["VisibilityTimeout"] == 0
-            self.hidden.pop(entry["ReceiptHandle"])
-
-    @property
-    def sent(self) -> list[str]:
-        """The ids of the tasks that are in the queue, in order."""
-        return [parse_body(entry["MessageBody"]).task_id for entry in self.queue]
-
-
-def stack(sqs: object) -> Stack:
-    """Make a stack whose target knows this SQS client alone."""
-    target = Target(name="local", session=None, region="us-east-1", _clients={"sqs": sqs})
-    outputs = {"QueueUrl": "https://queue", "DeadLetterQueueUrl": "https://dead"}
-    return Stack(target=target, name="s", status="CREATE_COMPLETE", parameters={}, outputs=outputs)
-
-
-def bodies(n: int) -> list[str]:
-    """Make bodies of tasks t0, t1, ...; message m<i> carries task t<i>."""
-    return [task(f"t{i}").to_body() for i in range(n)]
-
-
 def move(sqs: Sqs, log: Journal, *wanted: str, rate_per_s: float = 0.0) -> dict[str, str]:
     """Move messages without an edit."""
     return redrive.move(stack(sqs), log, wanted, {}, rate_per_s, progress=False)
@@ -421,8 +341,44 @@ def test_what_is_gone_is_noted() -> None:
     assert sqs.sent == ["t0"]
 
 
-def test_what_may_be_hidden_is_not_taken_for_gone() -> None:
+def test_counts_that_lag_behind_are_waited_for() -> None:
+    """Where the count says for a while that a letter is hidden, as on AWS, what is not met is gone all the same."""
+    sqs, log = Sqs(*bodies(3)), Journal()
+    sqs.n_late = 3
+    assert move(sqs, log, "m0", "gone") == {}
+    assert log.states == {"m0": "deleted", "gone": "absent"}
+    assert sqs.n_late == 0
+
+
+def test_a_walk_that_met_too_few_takes_none_for_gone() -> None:
+    """Beyond the messages that SQS hides at a time it hands out none, and says nothing: no letter is absent then."""
+    sqs, log = Sqs(*bodies(30)), Journal()
+    sqs.n_handed_out = 20
+    with pytest.raises(NotDone, match=r"^1 messages were not met, and the walk met 20 of about 30 dead letters"):
+        move(sqs, log, "m25")
+    assert log.states == {}
+    assert sqs.hidden == {}
+
+
+def test_a_count_from_before_may_be_too_high(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the count before the walk still has letters that are gone, the one after it decides."""
+    sqs, log = Sqs(*bodies(3)), Journal()
+    count, n_counts = sqs.get_queue_attributes, itertools.count()
+
+    def too_high(**given: Any) -> dict[str, Any]:
+        found = count(**given)
+        if next(n_counts) < 2:
+            found["Attributes"]["ApproximateNumberOfMessages"] = "9"
+        return found
+
+    monkeypatch.setattr(sqs, "get_queue_attributes", too_high)
+    assert move(sqs, log, "m0", "gone") == {}
+    assert log.states == {"m0": "deleted", "gone": "absent"}
+
+
+def test_what_may_be_hidden_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """While some reader hides dead letters, one that is not met may be among them: the redrive is not finished."""
+    monkeypatch.setattr(redrive, "SETTLE_S", 0.1)
     sqs, log = Sqs(*bodies(3)), Journal()
     sqs.hidden = {"theirs": "m1"}
     with pytest.raises(NotDone, match=r"^1 messages were not met, and 1 dead letters are hidden by some reader"):
