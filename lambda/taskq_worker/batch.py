@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from taskq_worker import dead_letters
 from taskq_worker.breaker import Breakers, Memory
-from taskq_worker.contract import Outcome, Reason
+from taskq_worker.contract import WORKER_LOST, Outcome, Reason
 from taskq_worker.dead_letters import DeadLetter
 from taskq_worker.execute import run_claims
 from taskq_worker.log import log
@@ -178,8 +178,8 @@ def _exhausted(claim: Claim) -> Result:
         outcome=Outcome.FAILED if last else Outcome.LOST,
         started_at=last.get("started", now),
         finished_at=last.get("finished", now),
-        error_type=last.get("errorType", "WorkerLost"),
-        error=last.get("error", "the worker vanished: its lease ran out and nothing was recorded"),
+        error_type=last.get("errorType", WORKER_LOST[0]),
+        error=last.get("error", WORKER_LOST[1]),
         reason=Reason.MAX_ATTEMPTS,
         is_logged=bool(last),
     )

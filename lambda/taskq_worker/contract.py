@@ -71,6 +71,10 @@ class Outcome(StrEnum):
     LOST = "lost"  #: The worker vanished: its lease ran out and nothing was recorded
 
 
+#: Error type and text of an attempt that left none, since its worker vanished.
+WORKER_LOST = ("WorkerLost", "the worker vanished: its lease ran out and nothing was recorded")
+
+
 class InvalidMessage(ValueError):
     """A message that breaks the contract; it can never succeed, so it is never retried."""
 

@@ -131,21 +131,24 @@ def by_reason(tasks: pd.DataFrame, dead: pd.DataFrame) -> pd.DataFrame:
 def remedies(tasks: pd.DataFrame, attempts: pd.DataFrame) -> dict[str, object]:
     """Say in words and numbers what was done about failures, and whether it helped.
 
-    Tasks with a failed or lost attempt, how many of them a retry completed, how many were dead-lettered and are open;
+    Tasks with a failed or lost attempt, how many of them a retry or a redrive completed, how many are dead or open;
     retries in all, and the median back-off, from the end of an attempt to the start of its retry (None without one).
     Raises `BadInput` for a missing column.
     """
     require(tasks, "tasks", "task_id", "state")
     require(attempts, "attempts", "task_id", "attempt", "outcome", "started_at", "finished_at")
     bad = pd.Index(attempts.loc[attempts["outcome"].isin(["failed", "lost"]), "task_id"].unique())
-    state = tasks.loc[bad.get_indexer(pd.Index(tasks["task_id"])) >= 0, "state"]
+    failing = tasks[bad.get_indexer(pd.Index(tasks["task_id"])) >= 0]
+    state, completed = failing["state"], failing["state"] == "completed"
+    was_redriven = failing.get("n_redrives", pd.Series(0, index=failing.index)) > 0
     in_order = attempts.sort_values(["task_id", "started_at"], kind="stable")
     waited = in_order["started_at"] - in_order.groupby("task_id")["finished_at"].shift()
     # An attempt 1 that is not the task's first follows a redrive, which people time.
     is_retry = in_order["attempt"] > 1
     return {
         "tasks with a failed attempt": len(state),
-        "of these completed by a retry": int((state == "completed").sum()),
+        "of these completed by a retry": int((completed & ~was_redriven).sum()),
+        "of these completed after a redrive": int((completed & was_redriven).sum()),
         "of these dead-lettered": int((state == "dead_lettered").sum()),
         "of these still open": int(state.isin(OPEN_STATES).sum()),
         "retries": int(is_retry.sum()),

@@ -93,6 +93,7 @@ def to_frame(ledger: Ledger) -> pd.DataFrame:
 
     `ids` names the first ten tasks that are open or lost, separated by commas, and is "" elsewhere.
     """
+    since = " since the last redrive" if ledger.redriven else ""
     lines = [
         ("submitted", ledger.submitted, ""),
         ("completed", ledger.completed, ""),
@@ -105,7 +106,7 @@ def to_frame(ledger: Ledger) -> pd.DataFrame:
             _named(ledger.lost_ids),
         ),
         ("duplicate deliveries (no effect)", ledger.duplicates, ""),
-        (f"attempts ({ledger.mean_attempts:.2f} a task, at most {ledger.max_attempts})", ledger.attempts, ""),
+        (f"attempts{since} ({ledger.mean_attempts:.2f} a task, at most {ledger.max_attempts})", ledger.attempts, ""),
         ("redriven tasks", ledger.redriven, ""),
         ("in the status table, not in the manifest", ledger.unknown, ""),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from taskq_worker.attributes import from_attributes
-from taskq_worker.contract import MAX_LOGGED_ATTEMPTS, Outcome, State, Status, task_types
+from taskq_worker.contract import MAX_LOGGED_ATTEMPTS, WORKER_LOST, Outcome, State, Status, task_types
 
 TIME: Any = "datetime64[us, UTC]"
 
@@ -54,6 +54,7 @@ ATTEMPT_COLUMNS: dict[str, tuple[str | None, Any]] = {
 }
 
 Item = Mapping[str, Any]
+_LOST = {"errorType": WORKER_LOST[0], "error": WORKER_LOST[1]}
 
 
 def read_items(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -140,7 +141,8 @@ def _numbered(item: Item) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
         # A running attempt is counted and not logged yet; final items have logged every one.
         n_logged_to = item["attempts"] - (item["status"] == Status.PROCESSING) if redrive == last else len(logged)
         for number, entry in enumerate(logged, start=max(1, n_logged_to - len(logged) + 1)):
-            yield redrive, number, entry
+            # One that vanished left no error; it gets the one that the last of them is dead-lettered with.
+            yield redrive, number, _LOST | entry if entry["outcome"] == Outcome.LOST else entry
 
 
 def _starts(item: Item) -> tuple[float | None, float | None]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from taskq_lib.aws.stack import Stack
-from taskq_lib.errors import RunExists
+from taskq_lib.errors import RunExists, RunNotFound
 
 #: Beside the manifest: one line a request while it is sent, then one frame.
 JOURNAL, RECORD = "sends.jsonl", "sends.parquet"
@@ -25,10 +25,7 @@ def sent(stack: Stack, manifest: Path) -> pd.DataFrame:
     None where the stack was made anew since: its queue has none of these messages, and the old one's are gone with it.
     Raises `RunExists` where they were sent to a stack of another name, region, account or target.
     """
-    journal, record = manifest.with_name(JOURNAL), manifest.with_name(RECORD)
-    # The journal is there from the first message until the record is whole.
-    found = read(journal) if journal.exists() else pd.read_parquet(record) if record.exists() else frame([])
-    here = origin_of(stack)
+    found, here = _kept(manifest), origin_of(stack)
     origin = found.attrs.get("origin") or here
     if origin["stack"] != here["stack"]:
         raise RunExists(
@@ -39,6 +36,19 @@ def sent(stack: Stack, manifest: Path) -> pd.DataFrame:
         found = found.head(0)
     found.attrs["origin"] = here
     return found
+
+
+def refuse_gone(stack: Stack, manifest: Path) -> None:
+    """Raise `RunNotFound` where the stack was made anew since the run was submitted to it: it knows nothing of the run.
+
+    Raises `RunExists` as `sent` does. Reading such a run would find all of its tasks lost.
+    """
+    if len(_kept(manifest)) and sent(stack, manifest).empty:
+        raise RunNotFound(
+            f"Run {manifest.parent.name!r} was submitted to a stack that is gone; {stack.name!r} was made anew since.",
+            "40_latency and 50_failures show what was read of it before. To redrive or look again, the engine has to "
+            "stay: `taskq local start` before the report.",
+        )
 
 
 def begin(journal: Path, earlier: pd.DataFrame) -> IO[bytes]:
@@ -63,6 +73,12 @@ def read(journal: Path) -> pd.DataFrame:
     found = frame([row for rows in requests for row in rows])
     found.attrs["origin"] = origin
     return found
+
+
+def _kept(manifest: Path) -> pd.DataFrame:
+    """Return what the run's folder says; the journal is there from the first message until the record is whole."""
+    journal, record = manifest.with_name(JOURNAL), manifest.with_name(RECORD)
+    return read(journal) if journal.exists() else pd.read_parquet(record) if record.exists() else frame([])
 
 
 def line(entry: object) -> bytes:

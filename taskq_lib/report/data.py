@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +15,9 @@ from taskq_lib.aws.target import connect
 from taskq_lib.report import runs
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
+
+#: The sections of results.json that 40_latency and 50_failures find in the frames.
+_FOUND_IN_FRAMES = ("latency", "throughput", "failure_rate", "signatures", "dead_letters", "safety_net", "stuck")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,8 @@ def collect(live: stack.Stack, run: Run, max_dead_letters: int) -> Data:
         run.save(name, frame)
     read = {"at": read_at.isoformat(), "queue_is_empty": before.n_unsettled == 0}
     read |= {"n_listed": len(letters), "n_dead": before.n_dead, "dead_is_whole": len(letters) >= before.n_dead}
-    run.record(read=read)
+    # What was found in the frames before is true of them no more; the notebooks that find it come after this one.
+    run.record(read=read, **dict.fromkeys(_FOUND_IN_FRAMES))
     return _of_folder(run, manifest)
 
 
@@ -102,11 +107,12 @@ def load(chosen: Mapping[str, Value]) -> Data:
 
 
 def _of_folder(run: Run, manifest: pd.DataFrame) -> Data:
-    tasks, read = run.load("tasks"), run.results().get("read", {})
+    tasks, results = run.load("tasks"), run.results()
+    read = results.get("read", {})
     # NaT where nothing has changed yet: then no task has a lease either.
     changed_at = tasks["updated_at"].fillna(pd.Timestamp(0, tz="UTC")).max()
     return Data(
-        source=f"run {run.id}",
+        source=f"run {run.id}{_age(read, results.get('redrives', []))}",
         tasks=tasks,
         attempts=run.load("attempts"),
         dead=run.load("dead"),
@@ -117,6 +123,14 @@ def _of_folder(run: Run, manifest: pd.DataFrame) -> Data:
         manifest=manifest,
         run=run,
     )
+
+
+def _age(read: Mapping[str, Any], redrives: Sequence[Mapping[str, Any]]) -> str:
+    """Say that what was read is out of date, where a redrive has begun since."""
+    if not read or not any(one["begun_at"] > read["at"] for one in redrives):
+        return ""
+    at = datetime.fromisoformat(read["at"])
+    return f" as it was at {at:%H:%M:%S} UTC; it was redriven since, and 30_status reads it again"
 
 
 def _of_run(dead: pd.DataFrame, run_id: str) -> pd.DataFrame:

@@ -178,6 +178,14 @@ def test_every_reason_has_a_meaning() -> None:
     assert failures.by_reason(tasks_frame(), dead_frame({"reason": "newer"}))["meaning"].isna().tolist() == [True]
 
 
+def test_what_a_person_mended_is_no_retry() -> None:
+    """A task that completed after a redrive is told from one that a retry completed."""
+    tasks = tasks_frame({"task_id": "a"}, {"task_id": "b"}).assign(n_redrives=[1, 0])
+    attempts = attempts_frame(*({"task_id": task_id, "outcome": "failed"} for task_id in ("a", "b")))
+    found = failures.remedies(tasks, attempts)
+    assert (found["of these completed by a retry"], found["of these completed after a redrive"]) == (1, 1)
+
+
 def test_what_was_done_is_told_in_numbers() -> None:
     """Of the tasks that failed, those that a retry completed are told from those that were given up."""
     tasks = tasks_frame(
@@ -201,6 +209,7 @@ def test_what_was_done_is_told_in_numbers() -> None:
     assert failures.remedies(tasks, attempts) == {
         "tasks with a failed attempt": 3,
         "of these completed by a retry": 1,
+        "of these completed after a redrive": 0,
         "of these dead-lettered": 1,
         "of these still open": 1,
         "retries": 2,

@@ -33,6 +33,15 @@ def test_a_run_says_when_it_was_read(tmp_path: Path) -> None:
     assert (found.read_at, found.queue_is_empty) == (read_at, True)
 
 
+def test_a_redrive_since_makes_what_was_read_out_of_date(tmp_path: Path) -> None:
+    """What was read before a redrive says so wherever it is shown, and what was read after it does not."""
+    redrives = [{"begun_at": "2026-11-24T02:00:00+00:00"}, {"begun_at": "2026-11-24T04:00:00.000+00:00"}]
+    read = {"at": "2026-11-24T03:00:00.123456+00:00", "queue_is_empty": True}
+    found = kept(tmp_path / "old", {}, read=read, redrives=redrives)
+    assert found.source == "run r as it was at 03:00:00 UTC; it was redriven since, and 30_status reads it again"
+    assert kept(tmp_path / "new", {}, read=read, redrives=redrives[:1]).source == "run r"
+
+
 @pytest.mark.parametrize(("changed_at", "read_at"), [(at(5), at(5)), (None, pd.Timestamp(0, tz="UTC"))])
 def test_a_run_that_does_not_say_is_read_cautiously(tmp_path: Path, changed_at: Any, read_at: pd.Timestamp) -> None:
     """Of a run without that record, the last change is the time, and nothing is said of the queue."""

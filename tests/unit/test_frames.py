@@ -24,6 +24,7 @@ from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput
 from taskq_lib.workload import Workload, generate
 from taskq_worker.attributes import to_attribute
+from taskq_worker.contract import WORKER_LOST
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
@@ -189,6 +190,14 @@ def test_attempts_are_counted_anew_after_a_redrive() -> None:
     [row] = tasks_frame(redriven).to_dict("records")
     assert (row["n_redrives"], row["n_attempts"]) == (1, 2)
     assert (row["first_started_at"], row["last_started_at"]) == (exact(1_800_000_000.0), exact(1_800_000_100.0))
+
+
+def test_an_attempt_that_vanished_has_the_error_of_those_that_do() -> None:
+    """A lost attempt, which left no error, is named as in its dead letter: one signature for all."""
+    log = [{"outcome": "lost"}, {"outcome": "lost", "errorType": "WorkerLost", "error": "gone"}]
+    attempts = attempts_frame([item("a", attempts=2, attemptLog=log)])
+    assert attempts["error_type"].tolist() == ["WorkerLost", "WorkerLost"]
+    assert attempts["error"].tolist() == [WORKER_LOST[1], "gone"]
 
 
 def test_an_attempt_that_was_given_back_is_not_counted() -> None:

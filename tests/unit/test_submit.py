@@ -20,7 +20,7 @@ from taskq_lib.aws.sends import sent
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.submit import N_TRIES, pack, send, send_one, verify
 from taskq_lib.aws.target import Target
-from taskq_lib.errors import BadInput, NotDone, RunExists
+from taskq_lib.errors import BadInput, NotDone, RunExists, RunNotFound
 from taskq_lib.lock import alone
 from taskq_lib.workload import Workload, generate
 from taskq_worker.contract import MAX_BODY_BYTES, parse_body
@@ -469,11 +469,19 @@ def test_a_stack_made_anew_has_none_of_the_messages(finished: bool, tmp_path: Pa
     sqs.batches.clear()
     anew = stack(sqs, mapping="second")
     assert sent(anew, path).empty
+    with pytest.raises(RunNotFound, match="was submitted to a stack that is gone; 's' was made anew since"):
+        sends.refuse_gone(anew, path)
+    sends.refuse_gone(stack(sqs), path)
     found = send(anew, path, "r", progress=False)
     tasks = pd.read_parquet(path)
     verify(tasks, found)
     assert sorted(ids_of(sqs.batches)) == tasks["task_id"].tolist()
     assert len(sent(anew, path)) == 40
+
+
+def test_a_run_of_which_nothing_was_sent_may_be_read(tmp_path: Path) -> None:
+    """A run that was killed before its first message belongs to no stack yet, so no stack is the wrong one."""
+    sends.refuse_gone(stack(None), manifest(tmp_path, 4))
 
 
 def test_arrivals_go_on_at_once_and_keep_their_distance(tmp_path: Path) -> None:
