@@ -5,7 +5,7 @@ N_TASKS ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready
 
-.PHONY: report test lab bench check lock setup clean help
+.PHONY: report test lab bench chaos check lock setup clean help
 
 help:
 	@echo "make report [N_TASKS=1000]  set up, run the whole chain on the embedded engine, write runs/<run id>/index.html"
@@ -13,6 +13,7 @@ help:
 	@echo "make lab                    JupyterLab on notebooks/, with the embedded engine up"
 	@echo "make check                  linters and types"
 	@echo "make bench                  benchmarks, each against its peer"
+	@echo "make chaos                  a table of what comes of 20,000 tasks while everything around them fails; a quarter of an hour"
 	@echo "make lock                   resolve pyproject.toml into requirements.lock again"
 
 report: setup
@@ -33,6 +34,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+chaos: setup
+	$(BIN)/python -m tests.chaos --tasks 20000 --seed 1
 
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras pyproject.toml \
