@@ -11,7 +11,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class TaskqError(Exception):
-    """Something a person can mend; commands print it with its hint and end with exit code 2."""
+    """Something a person can mend; commands print it with its hint and end with its exit code."""
+
+    #: 2: it could not run, or not go on. 1: it ran, and what it checks does not hold.
+    exit_code = 2
 
     #: What to do next, where the raising code gives nothing more specific.
     hint = "See README.md for the commands and their options."
@@ -64,6 +67,8 @@ class StackNotFound(TaskqError):
 class NotDone(TaskqError):
     """A check at the end of an action or a wait did not hold."""
 
+    exit_code = 1
+
 
 class StackFailed(NotDone):
     """CloudFormation refused or rolled back a change."""
@@ -80,7 +85,10 @@ class RunExists(TaskqError):
 class RunNotFound(TaskqError):
     """No run of this id is on this disk."""
 
-    hint = "`runs/index.html` lists the runs; submit one with notebooks/20_submit.ipynb."
+    hint = (
+        "`runs/index.html` lists the runs. `taskq report --run-id ID` begins one, notebooks/20_submit.ipynb as well; "
+        "or leave the id out."
+    )
 
 
 class LedgerOpen(NotDone):
@@ -90,6 +98,11 @@ class LedgerOpen(NotDone):
 
 
 class NotebookFailed(TaskqError):
-    """A notebook of the chain raised; nothing that acts was run after it."""
+    """A notebook raised; nothing that acts was run after it. Its exit code is that of what it raised."""
 
-    hint = "The HTML of what ran is in the run's folder; its last page shows the traceback."
+    hint = "The notebook's page shows the traceback; what it printed until then is above."
+
+    def __init__(self, message: str, hint: str | None = None, exit_code: int = 1) -> None:
+        """Keep the sentence, the hint and the exit code of what was raised, where that was one of these errors."""
+        super().__init__(message, hint)
+        self.exit_code = exit_code

@@ -135,6 +135,8 @@ class _Mover:
         self.sqs = stack.target.client("sqs")
         self.stack, self.journal, self.patch = stack, journal, patch
         self.rate_per_s, self.handles = rate_per_s, handles
+        # A request goes out at once: with more than a second's worth in it, a low rate would come in bursts.
+        self.n_at_once = min(BATCH_SIZE, max(1, int(rate_per_s))) if rate_per_s else BATCH_SIZE
         self.batch: dict[str, dict[str, Any]] = {}
         self.sent: list[str] = []
         self.failed: dict[str, str] = {}
@@ -151,7 +153,7 @@ class _Mover:
             if sum(map(size, self.batch.values())) + size(entry) > MAX_BODY_BYTES:
                 self.flush()
             self.batch[message_id] = entry
-        if BATCH_SIZE in {len(self.batch), len(self.sent)}:
+        if len(self.batch) == self.n_at_once or len(self.sent) == BATCH_SIZE:
             self.flush()
 
     def flush(self) -> None:

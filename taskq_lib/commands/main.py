@@ -13,7 +13,7 @@ from types import FrameType
 from botocore.exceptions import BotoCoreError, ClientError
 
 from taskq_lib.aws.target import explain
-from taskq_lib.errors import BadInput, NotDone, NotebookFailed, TaskqError
+from taskq_lib.errors import BadInput, TaskqError
 
 #: command -> (module, what it does)
 COMMANDS = {
@@ -54,8 +54,9 @@ def run_command(name: str, argv: Sequence[str]) -> int:
         return int(module.run(parser.parse_args(argv)))
     except TaskqError as error:
         return _fail(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        # Whoever was interrupted has noted how to go on.
+        print("interrupted", *getattr(error, "__notes__", []), sep="\n  -> ", file=sys.stderr)
         return 130
     except (BotoCoreError, ClientError) as error:
         return _fail(explain(error))
@@ -66,7 +67,7 @@ def run_command(name: str, argv: Sequence[str]) -> int:
 
 def _fail(error: TaskqError) -> int:
     print(f"error: {error}", file=sys.stderr)
-    return 1 if isinstance(error, NotDone | NotebookFailed) else 2
+    return error.exit_code
 
 
 def _unwind(_signal: int, _frame: FrameType | None) -> None:

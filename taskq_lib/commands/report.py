@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> int:
             chosen["run_id"] = run_.id
             tell(f"run {run_.id}\n")
             index = chain.execute(run_, chosen, tell)
-    print(json.dumps({"run_id": run_.id, "index": str(index), "results": str(run_.folder / "results.json")})
-          if args.json else f"report: {index}")  # fmt: skip
+    if args.json:
+        print(json.dumps({"run_id": run_.id, "index": str(index), "results": str(run_.folder / "results.json")}))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Run one notebook, of the chain or not, into a run's folder, and write its page.
+"""Run one notebook, of the chain or not, into a run's folder, print what it printed, and write its page.
 
 On the local target the embedded engine must be up (`taskq local start`): one notebook acts on what is there already.
 """
@@ -10,14 +10,14 @@ import json
 
 from taskq_lib.aws.target import connect
 from taskq_lib.commands import options
-from taskq_lib.lock import alone
-from taskq_lib.report import chain
+from taskq_lib.report import by_hand, chain
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; what is not given keeps the notebook's own defaults."""
     parser.add_argument("notebook", metavar="NOTEBOOK", help="its name, such as 51_redrive")
-    options.of_notebooks(parser, "run it belongs to; default a new one, or the newest where the notebook reads one")
+    what = "run it belongs to; default a new one, the newest where the notebook reads one, none for 52 and 90"
+    options.of_notebooks(parser, what)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,11 +27,14 @@ def run(args: argparse.Namespace) -> int:
     chosen = chain.checked(given, [notebook])
     if not chain.reads_a_run(notebook, chosen):
         connect(str(chosen.get("target", "local")), given.get("region")).identity()
-    found = chain.folder_for(notebook, chosen)
-    chosen["run_id"] = found.id
-    tell(f"run {found.id}\n")
-    with alone(found.folder / "run.lock"):
-        index = chain.run_one(notebook, found, chosen, tell)
-    print(json.dumps({"run_id": found.id, "index": str(index), "results": str(found.folder / "results.json")})
-          if args.json else f"report: {index}")  # fmt: skip
+    kept = by_hand.keeps_a_run(notebook, chosen)
+    with by_hand.folder_for(notebook, chosen) as found:
+        chosen["run_id"] = found.id if kept else ""
+        if kept:
+            tell(f"run {found.id}\n")
+        page = by_hand.execute(notebook, found, chosen, tell)
+    if args.json:
+        files = {"page": page, "index": found.folder / "index.html", "results": found.folder / "results.json"}
+        kept_files = {name: str(path) for name, path in files.items()} if kept else {}
+        print(json.dumps({"run_id": found.id if kept else None} | kept_files))
     return 0

@@ -1,15 +1,14 @@
-"""Run notebooks under papermill, strictly, into a run's folder: the chain in its order, or one of them."""
+"""Run the notebooks of the chain in their order, strictly, into a run's folder."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import difflib
-import itertools
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import papermill
@@ -26,7 +25,7 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 #: Sections of the results that a later call of the same run must not show before it has found them again.
 _FINDINGS = (
     "read", "ledger", "breakers", "latency", "throughput", "signatures", "failure_rate", "dead_letters", "safety_net",
-    "stuck", "notebooks_s", "finished_at",
+    "stuck", "notebooks_s", "finished_at", "failure",
 )  # fmt: skip
 
 
@@ -53,7 +52,7 @@ def declared(notebook: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(notebook)))
 
 
-def _defaults(wanted: Sequence[Path]) -> dict[str, Value]:
+def defaults(wanted: Sequence[Path]) -> dict[str, Value]:
     """Return every parameter of these notebooks with its own value there."""
     found = [papermill.inspect_notebook(str(notebook)) for notebook in wanted]
     return {name: ast.literal_eval(entry["default"]) for entries in found for name, entry in entries.items()}
@@ -85,25 +84,18 @@ def prepared(chosen: Mapping[str, Value]) -> Iterator[Run]:
 
 def _refuse_others(run: Run, chosen: Mapping[str, Value]) -> None:
     """Raise `RunExists` where an earlier call made other tasks than these, or sent them elsewhere."""
-    values = _defaults(notebooks()) | dict(chosen)
+    own = defaults(notebooks())
+    values = own | dict(chosen)
     # A run that is new, or was killed before it began, is held to nothing.
     earlier = run.results().get("parameters", values)
     names = {"target", "region", "stack_name"} | {field.name for field in dataclasses.fields(Workload)}
     if differing := sorted(name for name in names & values.keys() if earlier.get(name) != values[name]):
         told = ", ".join(f"{name} {earlier.get(name)!r} and not {values[name]!r}" for name in differing)
+        given = [f"{name}={value}" for name, value in earlier.items() if name != "run_id" and value != own.get(name)]
+        command = shlex.join(["taskq", "report", "--run-id", run.id, *(word for one in given for word in ("-p", one))])
         raise RunExists(
-            f"Run {run.id!r} was begun with {told}.",
-            "Give it the values of its first call, and it goes on; or choose another --run-id.",
+            f"Run {run.id!r} was begun with {told}.", f"`{command}` goes on with it; or choose another --run-id."
         )
-
-
-def folder_for(notebook: Path, chosen: Mapping[str, Value]) -> Run:
-    """Return the run whose folder one notebook goes into: the one that is named, which must be there.
-
-    Where none is named, a notebook that reads a run takes the newest, as it does by hand, and another gets a new one.
-    """
-    named, root = str(chosen.get("run_id", "")), str(chosen.get("runs_dir", runs.DEFAULT_ROOT))
-    return runs.find(named, root) if named or reads_a_run(notebook, chosen) else runs.create("", root)
 
 
 def reads_a_run(notebook: Path, chosen: Mapping[str, Value]) -> bool:
@@ -115,16 +107,19 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
     """Run the chain and write the run's pages; returns the path of `index.html`.
 
     What an earlier call of the same run showed and found goes first; what it submitted stays.
-    `tell` is given a piece of text when a notebook starts and when it ends. However it ends, the pages of what ran are
-    written. Raises `NotebookFailed`, naming notebook, cell and error of the first failure.
+    `tell` is given pieces of text: when a notebook starts and when it ends, then the ledger and the report's path.
+    However it ends, the pages of what ran are written. Raises `NotebookFailed`, naming notebook, cell and error of the
+    first failure.
     """
-    started = time.monotonic()
+    started, before = time.monotonic(), run.results()
+    begun_at = before.get("started_at")
     run.record(
         **dict.fromkeys(_FINDINGS),
         state="running",
         target=chosen.get("target", "local"),
-        parameters=_defaults(notebooks()) | dict(chosen),
-        started_at=_now(),
+        parameters=defaults(notebooks()) | dict(chosen),
+        started_at=begun_at or runs.now(),
+        resumed={"at": runs.now(), "state": before.get("state")} if begun_at else None,
         versions=versions(),
     )
     for notebook in notebooks():
@@ -134,11 +129,15 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
     state, failure = "interrupted", "The run was interrupted; what ran until then is below."
     try:
         failed = _execute_all(run, chosen, seconds, tell)
-        state, failure = ("failed", str(failed.args[0])) if failed else ("complete", "")
+        state, failure = ("failed", str(failed)) if failed else ("complete", "")
     finally:
         took_s = round(time.monotonic() - started, 1)
-        run.record(state=state, notebooks_s=seconds, duration_s=took_s, finished_at=_now())
-        index = _write_pages(run, failure)
+        found = {"state": state, "failure": failure or None, "notebooks_s": seconds, "duration_s": took_s}
+        run.record(**found, finished_at=runs.now())
+        index = pages.write_all(run)
+        if ledger := run.results().get("ledger"):
+            tell(f"the ledger is {'closed' if ledger['closed'] else 'open'}: {pages.account(ledger)}\n")
+        tell(f"report: {index}\n")
     if failed:
         raise failed
     return index
@@ -157,66 +156,14 @@ def _execute_all(
         # What an earlier call has read must not be shown in place of what could not be read now.
         if first and not (reads_a_run(notebook, chosen) and "read" in run.results()):
             break
-        tell(f"  {notebook.stem:<14}")
+        tell(f"  {notebook.stem:<18}")
         begun = time.monotonic()
         try:
-            _execute_one(notebook, run.folder / notebook.name, run, chosen)
+            kernels.execute(notebook, run.folder / notebook.name, run, chosen)
         except NotebookFailed as error:
             first = first or error
-            tell("failed\n")
+            tell(" failed\n")
             continue
         seconds[notebook.stem] = round(time.monotonic() - begun, 1)
-        tell(f"{seconds[notebook.stem]:6.1f} s\n")
+        tell(f" {seconds[notebook.stem]:6.1f} s\n")
     return first
-
-
-def run_one(notebook: Path, run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object] = print) -> Path:
-    """Run one notebook into a run's folder and write the run's pages; returns the path of `index.html`.
-
-    What the folder's report says of itself stays, and so does the notebook as it ran before: it is evidence, and the
-    new one gets a number. Raises `NotebookFailed`, naming notebook, cell and error.
-    """
-    before = run.results()
-    run.record(
-        state=before.get("state", "by hand"),
-        target=before.get("target") or chosen.get("target", "local"),
-        parameters=before.get("parameters") or _defaults([notebook]) | dict(chosen),
-        started_at=before.get("started_at") or _now(),
-        versions=before.get("versions") or versions(),
-    )
-    names = itertools.chain([notebook.stem], (f"{notebook.stem}-{n}" for n in itertools.count(2)))
-    output = next(path for name in names if not (path := run.folder / f"{name}.ipynb").exists())
-    failure = "The notebook was interrupted; what ran until then is below."
-    try:
-        tell(f"  {output.stem:<14}")
-        begun = time.monotonic()
-        _execute_one(notebook, output, run, chosen)
-        tell(f"{time.monotonic() - begun:6.1f} s\n")
-        failure = ""
-    except NotebookFailed as error:
-        failure = str(error.args[0])
-        tell("failed\n")
-        raise
-    finally:
-        run.record(finished_at=_now())
-        index = _write_pages(run, failure)
-    return index
-
-
-def _execute_one(notebook: Path, output: Path, run: Run, chosen: Mapping[str, Value]) -> None:
-    names = declared(notebook)
-    kernels.execute(notebook, output, run, {name: value for name, value in chosen.items() if name in names})
-
-
-def _write_pages(run: Run, failure: str) -> Path:
-    log = run.folder / "kernels.log"
-    if log.is_file() and log.stat().st_size == 0:
-        log.unlink()
-    executed = sorted(run.folder.glob("[0-9][0-9]_*.ipynb"), key=lambda path: path.stem)
-    index = pages.write_pages(run, [pages.page_of(path) for path in executed], failure)
-    pages.write_list(run.folder.parent)
-    return index
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +15,51 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from taskq_lib import PROJECT_ROOT
-from taskq_lib.errors import NotebookFailed
+from taskq_lib import PROJECT_ROOT, errors
+from taskq_lib.errors import NotebookFailed, RunExists, TaskqError
+from taskq_lib.lock import alone
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
 
 #: A cell that is interrupted gets half of it to end, s: what a walk has hidden of a long queue is shown again by then.
 SHUTDOWN_S = 120.0
+_SOCKETS = "taskq-kernel-"
 
 
 def execute(notebook: Path, output: Path, run: Run, parameters: Mapping[str, Value]) -> None:
-    """Run one notebook under papermill in a kernel of its own; `output` is there however it ends.
+    """Run one notebook with those parameters that it declares, in a kernel of its own; `output` is there at its end.
 
-    Raises `NotebookFailed`, naming notebook, cell and error.
+    Raises `NotebookFailed`, naming notebook, cell and error, with that error's own hint and exit code. An interrupt
+    carries a note on how to go on.
     """
+    declared = papermill.inspect_notebook(str(notebook))
+    # A notebook that belongs to no run begins anew.
+    run_id = parameters.get("run_id", run.id)
+    again = f"The same command with --run-id {run_id} goes on from there." if run_id else "Run the same command again."
     # What goes wrong is raised and reported; these would print it a second time, as tracebacks.
     for name in ("asyncio", "papermill"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        with tempfile.TemporaryDirectory(prefix="taskq-kernel-") as sockets:
+        with _folder_for_sockets() as sockets:
             papermill.execute_notebook(
                 str(notebook),
                 str(output),
-                parameters=dict(parameters),
+                parameters={name: value for name, value in parameters.items() if name in declared},
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
                 kernel_manager_class=_manager(f"{sockets}/kernel", run.folder / "kernels.log"),
                 cwd=str(PROJECT_ROOT),
             )
+    except KeyboardInterrupt as error:
+        error.add_note(again)
+        raise
     except PapermillExecutionError as error:
-        where = f"{notebook.stem}, cell {error.cell_index + 1}"
-        raise NotebookFailed(f"{where}: {error.ename}: {error.evalue}", _pages_hint(run)) from error
+        raise _failed(notebook, error) from error
     except DeadKernelError as error:
-        text = f"{notebook.stem}: its kernel died (out of memory, or killed from outside)."
-        raise NotebookFailed(text, _pages_hint(run)) from error
+        raise NotebookFailed(f"{notebook.stem}: its kernel died (out of memory, or killed).", again, 2) from error
     except RuntimeError as error:
-        raise NotebookFailed(f"{notebook.stem}: its kernel did not start: {error}.", _pages_hint(run)) from error
+        raise NotebookFailed(f"{notebook.stem}: its kernel did not start: {error}.", again, 2) from error
 
 
 def _manager(socket: str, log: Path) -> type[AsyncKernelManager]:
@@ -69,6 +79,21 @@ def _manager(socket: str, log: Path) -> type[AsyncKernelManager]:
     return KernelManager
 
 
-def _pages_hint(run: Run) -> str:
-    index = run.folder / "index.html"
-    return f"What ran until then is in {index}; the same command with --run-id {run.id} goes on from there."
+@contextmanager
+def _folder_for_sockets() -> Iterator[str]:
+    """Yield a folder whose path is short enough for sockets; those that killed processes left are removed."""
+    for old in Path(tempfile.gettempdir()).glob(f"{_SOCKETS}*"):
+        # Whoever uses one holds its lock; another user's cannot be locked.
+        with suppress(RunExists, OSError), alone(old / "lock"):
+            shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=_SOCKETS) as folder, alone(Path(folder) / "lock"):
+        yield folder
+
+
+def _failed(notebook: Path, error: PapermillExecutionError) -> NotebookFailed:
+    """Say what a notebook raised; one of this project's errors brings its hint, within its text, and its exit code."""
+    kind = getattr(errors, error.ename, None)
+    exit_code = kind.exit_code if isinstance(kind, type) and issubclass(kind, TaskqError) else 1
+    sentence, _arrow, hint = str(error.evalue).partition("\n  -> ")
+    where = f"{notebook.stem}, cell {error.cell_index + 1}"
+    return NotebookFailed(f"{where}: {error.ename}: {sentence}", hint or None, exit_code)

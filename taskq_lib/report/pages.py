@@ -13,6 +13,7 @@ import jinja2
 import nbformat
 from markupsafe import Markup
 from nbconvert import HTMLExporter
+from nbformat import v4
 
 from taskq_lib.report.runs import Run, listed, root_folder
 
@@ -26,9 +27,21 @@ _TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE / "template
 class Page:
     """One executed notebook as HTML."""
 
-    name: str  #: The notebook's name without its ending, such as 40_latency
+    name: str  #: The executed notebook's name without its ending, such as 40_latency or, its second time, 40_latency-2
     title: str
     body: str  #: Escaped by nbconvert
+    mark: str = ""  #: How it ended, and whether it acted: failed, interrupted, dry run, acted; empty where it only read
+    started_at: str = ""  #: ISO 8601, by papermill
+
+    @property
+    def notebook(self) -> str:
+        """The name of the notebook that was run."""
+        return self.name.partition("-")[0]
+
+    @property
+    def order(self) -> tuple[str, str, int]:
+        """By notebook, then by time; by number where no time is known."""
+        return self.notebook, self.started_at, int(self.name.partition("-")[2] or 1)
 
 
 def page_of(executed: Path) -> Page:
@@ -37,6 +50,7 @@ def page_of(executed: Path) -> Page:
     Text outputs are escaped by nbconvert, tables by `show`; the page asks nothing of the network.
     """
     notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    mark = _mark(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = _settled(cell.outputs)
@@ -47,33 +61,63 @@ def page_of(executed: Path) -> Page:
     # Several notebooks share one page, where an id may stand once; links of headings to themselves go with them.
     body = re.sub(r'(<h[1-6]) id="[^"]*"| id="cell-id=[^"]*"', r"\1", body)
     body = re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
+    body = body.replace("papermill-error-cell", f"{executed.stem}-error")
     # What lies outside the run's folder is not there for who gets the page.
     body = re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", body)
-    return Page(name=executed.stem, title=_title(notebook, executed.stem), body=body)
+    return Page(
+        name=executed.stem,
+        title=_title(notebook, executed.stem),
+        body=body,
+        mark=mark,
+        started_at=notebook.metadata.get("papermill", {}).get("start_time") or "",
+    )
 
 
-def write_pages(run: Run, pages: Sequence[Page], failure: str = "") -> Path:
+def printed(executed: Path) -> str:
+    """Return what an executed notebook printed, without its progress bars; nothing where it was not begun."""
+    if not executed.is_file():
+        return ""
+    notebook = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = [output.text.strip("\n") for output in outputs if output.get("name") == "stdout"]
+    return "".join(f"{text}\n" for text in texts if text)
+
+
+def write_pages(run: Run, pages: Sequence[Page]) -> Path:
     """Write every notebook's page, and `index.html`, the one to share; returns its path.
 
-    The index holds the results, the analysis, then what was done to get them, and above all why a run failed.
+    The index holds the results, the analysis, then what was done to get them, and above all why a run failed. Of a
+    notebook that was run several times it holds the last; the earlier pages are linked, and lie beside it.
     """
-    addresses = {page.name: f"{page.name}.html" for page in pages}
+    pages = sorted(pages, key=lambda page: page.order)
+    newest = {page.notebook: page for page in pages}
+    addresses = {notebook: f"{page.name}.html" for notebook, page in newest.items()}
     for page in pages:
         text = _TEMPLATES.get_template("page.html.j2").render(
             title=page.title, run_id=run.id, body=_linked(page.body, addresses)
         )
-        (run.folder / addresses[page.name]).write_text(text, encoding="utf-8")
-    anchors = {page.name: f"#{page.name}" for page in pages}
+        (run.folder / f"{page.name}.html").write_text(text, encoding="utf-8")
+    anchors = {notebook: f"#{page.name}" for notebook, page in newest.items()}
     index = run.folder / "index.html"
     text = _TEMPLATES.get_template("index.html.j2").render(
         run=run,
         results=run.results(),
-        analysis=[page for page in pages if page.name.startswith(_ANALYSIS)],
-        done=[page for page in pages if not page.name.startswith(_ANALYSIS)],
-        bodies={page.name: _linked(page.body, anchors) for page in pages},
-        failure=failure,
+        analysis=[page for name, page in newest.items() if name.startswith(_ANALYSIS)],
+        done=[page for name, page in newest.items() if not name.startswith(_ANALYSIS)],
+        earlier=[page for page in pages if page not in newest.values()],
+        bodies={page.name: _linked(page.body, anchors) for page in newest.values()},
     )
     index.write_text(text, encoding="utf-8")
+    return index
+
+
+def write_all(run: Run) -> Path:
+    """Write the pages of all notebooks that lie in a run's folder, and the list of runs; returns the index's path."""
+    log = run.folder / "kernels.log"
+    if log.is_file() and log.stat().st_size == 0:
+        log.unlink()
+    index = write_pages(run, [page_of(path) for path in run.folder.glob("[0-9][0-9]_*.ipynb")])
+    write_list(run.folder.parent)
     return index
 
 
@@ -86,12 +130,17 @@ def write_list(root: str | Path) -> Path:
 
 
 def _settled(outputs: Sequence[Any]) -> list[Any]:
-    """Join a cell's pieces of one stream, and leave of each line what a terminal would: a progress bar's last state."""
+    """Join a cell's pieces of one stream, and leave of each line what a terminal would: a progress bar's last state.
+
+    Of an interrupt its traceback tells nothing.
+    """
     joined: dict[str, Any] = {}
     settled: list[Any] = []
     for output in outputs:
         name = output.get("name", "")
-        if output.output_type != "stream":
+        if output.get("ename") == "KeyboardInterrupt":
+            settled.append(v4.new_output("stream", name="stderr", text="interrupted"))  # type: ignore[no-untyped-call]
+        elif output.output_type != "stream":
             settled.append(output)
         elif name in joined:
             joined[name].text += output.text
@@ -111,6 +160,21 @@ def _linked(body: str, addresses: Mapping[str, str]) -> Markup:
         return f'<a href="{addresses[name]}">{text}</a>' if name in addresses else text
 
     return Markup(re.sub(r'<a href="(\d\d_\w+)\.ipynb">(.*?)</a>', link, body))  # noqa: S704 - nbconvert escaped it
+
+
+def _mark(notebook: Any) -> str:
+    """Say how a notebook ended or, where it may act, whether it did."""
+    ran = notebook.metadata.get("papermill", {})
+    raised = [output.ename for cell in notebook.cells for output in cell.get("outputs", []) if "ename" in output]
+    if "KeyboardInterrupt" in raised or (ran and not ran.get("end_time")):
+        return "interrupted"
+    if raised or ran.get("exception"):
+        return "failed"
+    declared = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if not any(re.search(r"^dry_run =", source, re.MULTILINE) for source in declared):
+        return ""
+    # All that may act are dry runs unless told otherwise.
+    return "dry run" if ran.get("parameters", {}).get("dry_run", True) else "acted"
 
 
 def _title(notebook: Any, name: str) -> str:
@@ -145,4 +209,28 @@ def _utc(text: str) -> str:
     return text[:19].replace("T", " ")
 
 
-_TEMPLATES.filters |= {"utc": _utc, "seconds": _seconds, "percent": _percent, "count": _count, "code": _code}
+def account(ledger: Mapping[str, Any]) -> str:
+    """Write a ledger of `results.json` as one line."""
+    sides = ("completed", "dead_lettered", "open", "lost")
+    parts = " + ".join(f"{ledger[side]:,} {side.replace('_', '-')}" for side in sides)
+    return f"{ledger['submitted']:,} submitted = {parts}; {ledger['duplicates']:,} duplicate deliveries"
+
+
+def _selection(choice: Mapping[str, Any]) -> str:
+    """Say in words what a redrive selected."""
+    given = {name.removeprefix("select_"): value for name, value in choice.items() if name.startswith("select_")}
+    return ", ".join(f"{name} {value}" for name, value in given.items() if value and value is not True) or (
+        "all" if given.get("all") else "none"
+    )
+
+
+def _counts(counts: Mapping[str, int] | None) -> str:
+    """Write counts that are not zero; what was deleted from the dead-letter queue was sent before."""
+    names = {"deleted": "sent", "sent": "sent, not deleted yet"}
+    return ", ".join(f"{n:,} {names.get(name, name)}" for name, n in (counts or {}).items() if n) or "-"
+
+
+_TEMPLATES.filters |= {
+    "utc": _utc, "seconds": _seconds, "percent": _percent, "count": _count, "code": _code, "account": account,
+    "selection": _selection, "counts": _counts,
+}  # fmt: skip

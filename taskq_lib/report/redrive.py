@@ -41,7 +41,7 @@ def prepare(live: Stack, chosen: Mapping[str, Any]) -> Redrive:
         if all(last.choice.get(key) == value for key, value in choice.items()):
             return last
         _refuse_to_supersede(last, log, choice)
-    letters, n_unlisted = redrive_plan.make(live, run, chosen)
+    letters, n_unlisted, refusal = redrive_plan.make(live, run, chosen)
     made = Redrive(
         live=live,
         run=run,
@@ -51,6 +51,7 @@ def prepare(live: Stack, chosen: Mapping[str, Any]) -> Redrive:
         plan=letters[redrive_plan.PLAN_COLUMNS],
         n_unlisted=n_unlisted,
         example=redrive_plan.example(letters, str(chosen["edit"])),
+        refusal=refusal,
     )
     with redrive_job.turn(made):
         run.save(made.name, made.plan)
@@ -63,8 +64,10 @@ def act(job: Redrive, rate_per_s: float, canary_n: int, timeout_s: float) -> str
     With `canary_n` the oldest so many go first, and the rest only where all of their tasks complete within
     `timeout_s`. Returns what was done, in words. Raises `NotDone` where the canary does not pass, or where messages
     could not be sent; they are in the dead-letter queue. Raises `RunExists` where another process redrives for this
-    run, or has begun to since the plan.
+    run, or has begun to since the plan; `BadInput` where nothing is selected, or what is named is not there.
     """
+    if job.refusal:
+        raise job.refusal
     if job.chosen.empty:
         return "Nothing is to be sent."
     # Asked before anything is sent: credentials that run out meanwhile must not take the audit record along.

@@ -13,7 +13,7 @@ import pandas as pd
 from taskq_lib.aws import journal
 from taskq_lib.aws.journal import Journal
 from taskq_lib.aws.stack import Stack
-from taskq_lib.errors import RunExists
+from taskq_lib.errors import BadInput, RunExists
 from taskq_lib.lock import alone
 from taskq_lib.report import redrive_outcomes
 from taskq_lib.report.redrive_plan import REDRIVE
@@ -32,6 +32,7 @@ class Redrive:
     plan: pd.DataFrame = field(repr=False)  #: As `redrive_plan.PLAN_COLUMNS`, one row a dead letter that is meant
     n_unlisted: int  #: Dead letters that the plan could not see; approximate on AWS
     example: Mapping[str, str] = field(repr=False, default_factory=dict)  #: One body before and after the edit
+    refusal: BadInput | None = None  #: Why the plan is not to be acted on: its selectors name what is not there
 
     @property
     def name(self) -> str:
@@ -53,7 +54,10 @@ class Redrive:
         parts = [f"{len(self.chosen):,} messages to redrive", *(f"{n:,} {why}" for why, n in skipped.to_dict().items())]
         if self.n_unlisted:
             parts.append(f"about {self.n_unlisted:,} not listed: hidden by some reader, or too many for one inventory")
-        how = "goes on where it stopped" if self.resumed else f"planned, in {self.name}.parquet"
+        how = f"planned, in {self.name}.parquet"
+        if self.resumed:
+            n_sent = len(those(self, journal.read(self.journal), "sent", "deleted"))
+            how = f"goes on where it stopped, with {n_sent:,} messages sent already"
         return f"run {self.run.id}, {self.name}: {how}; {', '.join(parts)}"
 
 

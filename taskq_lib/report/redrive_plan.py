@@ -29,22 +29,22 @@ PLAN_COLUMNS = [
 ]  # fmt: skip
 
 
-def make(live: Stack, run: Run, chosen: Mapping[str, Any]) -> tuple[pd.DataFrame, int]:
+def make(live: Stack, run: Run, chosen: Mapping[str, Any]) -> tuple[pd.DataFrame, int, BadInput | None]:
     """Return the dead letters that are selected, and in a submitted run are of its tasks, the oldest first.
 
     Columns as `PLAN_COLUMNS` lists them, and `body` (its beginning). Beside them: how many dead letters were not listed
-    at all, since some reader hides them or the inventory was too long; approximate on AWS. Raises `BadInput` where an
-    edit breaks the contract for one that is to be sent.
+    at all, since some reader hides them or the inventory was too long; approximate on AWS; and why the selectors are
+    not to be acted on, if so. Raises `BadInput` where an edit breaks the contract for one that is to be sent.
     """
     patch = read_edit(str(chosen["edit"]))
     n_dead = queues.counts(live).n_dead
     letters = queues.dead_letters(live, MAX_LISTED, lambda message: redrive.fault(message, patch))
     n_unlisted = max(0, n_dead - len(letters))
     letters = signatures.signed(letters).assign(at=letters["last_at"].fillna(letters["sent_at"]))
-    picked = selection.selected(letters, chosen)
     if run.manifest.is_file():
-        picked &= letters["task_id"].isin(run.load("manifest")["task_id"])
-    letters = letters[picked].sort_values("at", kind="stable")
+        letters = letters[letters["task_id"].isin(run.load("manifest")["task_id"])]
+    refusal = selection.refusal(letters, chosen)
+    letters = letters[selection.selected(letters, chosen)].sort_values("at", kind="stable")
     tasks = status.get(live, letters["task_id"].dropna().unique().tolist()).tasks
     tasks = tasks[["task_id", "state", "updated_at", "finished_at", "n_attempts", "reason"]]
     tasks = tasks.astype({"state": "str"}).rename(columns={"n_attempts": "n_tried", "reason": "task_reason"})
@@ -60,7 +60,7 @@ def make(live: Stack, run: Run, chosen: Mapping[str, Any]) -> tuple[pd.DataFrame
         raise BadInput(
             f"After the edit {len(broken):,} messages break the contract, the first is {named}: {first['fault']}."
         )
-    return letters[[*PLAN_COLUMNS, "body"]].reset_index(drop=True), n_unlisted
+    return letters[[*PLAN_COLUMNS, "body"]].reset_index(drop=True), n_unlisted, refusal
 
 
 def groups(plan: pd.DataFrame) -> pd.DataFrame:

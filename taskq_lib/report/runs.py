@@ -80,6 +80,11 @@ def new_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
+def now() -> str:
+    """Return the time, UTC, as ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def create(run_id: str = "", root: str | Path = DEFAULT_ROOT, **sections: Any) -> Run:
     """Make the folder of a new run, `sections` in its results; an empty id gets one made from the time.
 
@@ -157,7 +162,10 @@ def open_for_report(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Iterat
     """
     run = _there(run_id, root) or create(run_id, root, state="running")
     with alone(run.folder / "run.lock"):
-        if run.results().get("state") not in _UNFINISHED:
+        state = run.results().get("state")
+        if state == "complete":
+            raise RunExists(f"Run {run.id!r} is complete already, in {run.folder}.")
+        if state not in _UNFINISHED:
             raise _exists(run)
         yield run
 

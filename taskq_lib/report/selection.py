@@ -91,6 +91,27 @@ def selected(letters: pd.DataFrame, chosen: Mapping[str, Any]) -> pd.Series[bool
     return found if any_given or chosen["select_all"] else ~found & found
 
 
+def refusal(letters: pd.DataFrame, chosen: Mapping[str, Any]) -> BadInput | None:
+    """Return why acting on these selectors is to be refused: a signature or task that no letter has, or none at all.
+
+    `letters` as for `selected`: all that could be meant.
+    """
+    for parameter, what in (("select_signature", "signature"), ("select_ids", "task")):
+        there = letters[_NAMED[parameter]].dropna().unique().tolist()
+        if absent := [name for name in read_list(chosen[parameter]) if name not in there]:
+            sentence = f"No dead letter that was listed is of {what} {_some(absent)}; nothing was sent."
+            return BadInput(sentence, f"{did_you_mean(absent[0], there)}There are {_some(there) or 'none'}.")
+    if selected(letters, chosen).any():
+        return None
+    sentence = f"Nothing is selected, of {len(letters):,} dead letters that could be meant; nothing was sent."
+    return BadInput(sentence, "Give a selector that fits, or select_all = True; 50_failures shows what there is.")
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
 #: How each text among the selectors is read.
 FORMS: dict[str, Callable[[str], object]] = {
     "select_signature": read_ids,

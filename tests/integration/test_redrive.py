@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
-from taskq_lib.aws import queues, status, submit
+from taskq_lib.aws import journal, queues, status, submit
 from taskq_lib.aws import redrive as moving
 from taskq_lib.aws import stack as stacks
 from taskq_lib.aws.frames import tasks_frame
@@ -218,6 +218,8 @@ def test_an_interrupted_redrive_goes_on(
         redrive.prepare(own, chosen | {"max_messages": 5})
     again = redrive.prepare(own, chosen)
     assert (again.name, again.resumed) == ("redrive-01", True)
+    n_sent = sum(journal.read(job.journal).state(one) in {"sent", "deleted"} for one in job.chosen["message_id"])
+    assert f"goes on where it stopped, with {n_sent} messages sent already" in str(again)
     redrive.act(again, 0.0, 0, 30.0)
     redrive_outcomes.verify(redrive.outcomes(again, 30.0))
     after_all = states(own, ids)
@@ -293,14 +295,24 @@ def test_a_run_redrives_its_own_tasks(own: Stack, choose: Choose, doom: Doom, tm
 
 
 def test_no_selector_selects_nothing(own: Stack, choose: Choose, doom: Doom) -> None:
-    """Without a selector and without `select_all` the plan is empty, and acting on it does nothing."""
+    """Without a selector and without `select_all` the plan is empty, and acting on it is refused."""
     doom("Red")
     job = redrive.prepare(own, choose())
     assert job.plan.empty
-    redrive.act(job, 0.0, 0, 30.0)
+    with pytest.raises(BadInput, match="Nothing is selected, of 1 dead letters"):
+        redrive.act(job, 0.0, 0, 30.0)
     assert not job.journal.exists()
-    redrive_outcomes.verify(redrive.outcomes(job, 30.0))
-    assert redrive_outcomes.by_signature(redrive.outcomes(job, 30.0)).empty
+    assert n_visible(own) == 1
+
+
+def test_what_is_not_there_is_not_redriven(own: Stack, choose: Choose, doom: Doom) -> None:
+    """Where one of the ids has no dead letter, the plan shows the others, and acting on it is refused."""
+    [task_id] = doom("Red")
+    job = redrive.prepare(own, choose(select_ids=f"{task_id},nowhere"))
+    assert job.chosen["task_id"].tolist() == [task_id]
+    with pytest.raises(BadInput, match=rf"is of task nowhere; nothing was sent\.\n  -> There are {task_id}\."):
+        redrive.act(job, 0.0, 0, 30.0)
+    assert not job.journal.exists()
     assert n_visible(own) == 1
 
 
@@ -310,7 +322,7 @@ def test_another_redrive_supersedes_one_that_left_nothing_in_doubt(own: Stack, c
     job = redrive.prepare(own, choose(select_all=True, edit=MENDED))
     with pytest.raises(KeyboardInterrupt):
         redrive.act(replace(job, live=failing(own, "receive_message", 2, after=False)), 0.0, 0, 30.0)
-    again = redrive.prepare(own, choose(select_ids=",".join(ids), edit=MENDED, run_id=job.run.id))
+    again = redrive.prepare(own, choose(select_type="SEND_EMAIL", edit=MENDED, run_id=job.run.id))
     assert (again.name, again.resumed, len(again.chosen)) == ("redrive-02", False, 5)
     assert job.run.results()["redrives"][0]["state"] == "unfinished"
     assert redrive.act(again, 0.0, 0, 30.0) == "5 messages were sent."

@@ -135,8 +135,9 @@ def assert_ledger_closed(report: Report) -> None:
 def test_a_report_ends_well(complete: Report) -> None:
     """The command ends with 0, names each notebook and the report, and writes nothing to stderr."""
     assert (complete.code, complete.err) == (0, "")
-    first, *told, last = complete.out.splitlines()
+    first, *told, ledger, last = complete.out.splitlines()
     assert first == "run r"
+    assert ledger.startswith(f"the ledger is closed: {N_TASKS} submitted = ")
     assert last == f"report: {complete.folder / 'index.html'}"
     assert [line.split()[0] for line in told] == NAMES
 
@@ -293,7 +294,10 @@ def test_a_failing_notebook_stops_the_chain(begin: Begin, finish: Finish, up: Up
 
 @pytest.mark.parametrize(
     ("number", "code", "said"),
-    [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")],
+    [
+        (signal.SIGINT, 130, "interrupted\n  -> The same command with --run-id r goes on from there.\n"),
+        (signal.SIGTERM, 143, ""),
+    ],
     ids=["Ctrl-C", "SIGTERM"],
 )
 def test_an_interrupted_report_leaves_nothing_running(  # noqa: PLR0917 - fixtures
@@ -319,3 +323,5 @@ def test_an_interrupted_report_leaves_nothing_running(  # noqa: PLR0917 - fixtur
     assert len(report.frame("sends")) == 20
     assert report.results["state"] == "interrupted"
     assert "The run was interrupted" in report.page("index")
+    assert "KeyboardInterrupt" not in report.page("30_status")
+    assert re.search(r"30_status,? <b>interrupted</b>", report.page("index"))

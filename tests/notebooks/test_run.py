@@ -61,9 +61,10 @@ def test_a_redrive_is_planned_then_done(taskq: Taskq, newest: Callable[[], Run],
     planned = taskq("51_redrive", *chosen)
     assert (planned.returncode, planned.stderr) == (0, "")
     run = newest()
-    page = (run.folder / "51_redrive.html").read_text()
-    assert "3 messages to redrive" in page
-    assert "dry run: nothing was sent" in page
+    for shown in (planned.stdout, (run.folder / "51_redrive.html").read_text()):
+        assert "3 messages to redrive" in shown
+        assert "dry run: nothing was sent" in shown
+    assert planned.stdout.splitlines()[-1] == f"report: {run.folder / '51_redrive.html'}"
     assert queues.counts(live).n_dead == 3
 
     act = [*chosen, "--run-id", run.id, "-p", "dry_run=false", "-p", "canary_n=1", "--json"]
@@ -71,37 +72,55 @@ def test_a_redrive_is_planned_then_done(taskq: Taskq, newest: Callable[[], Run],
     assert (done.returncode, done.stderr) == (0, "")
     told = json.loads(done.stdout)
     assert (told["run_id"], told["index"]) == (run.id, str(run.folder / "index.html"))
+    assert told["page"] == str(run.folder / "51_redrive-2.html")
     [audit] = run.results()["redrives"]
     assert (audit["state"], audit["outcomes"]["completed"]) == ("finished", 3)
     assert queues.counts(live).n_dead == 0
     index = (run.folder / "index.html").read_text()
-    assert 'id="51_redrive"' in index
+    assert '<a href="51_redrive.html">' in index
     assert 'id="51_redrive-2"' in index
     assert "3 messages were sent; every task of theirs is final" in index
+    assert "What was redriven" in index
 
     again = taskq("51_redrive", *act)
-    assert again.returncode == 0
-    assert "Nothing is selected" in (run.folder / "51_redrive-3.html").read_text()
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "BadInput: Nothing is selected, of 0 dead letters" in again.stderr
+    assert again.stderr.count("->") == 1
     assert len(run.results()["redrives"]) == 1
+    unknown = taskq("51_redrive", "--run-id", run.id, "-p", "select_signature=deadbeef")
+    assert unknown.returncode == 0
+    assert "No dead letter that was listed is of signature deadbeef" in unknown.stdout
+    index = (run.folder / "index.html").read_text()
+    assert re.search(r"51_redrive-4,? <b>dry run</b>", index)
+    assert [mark in index for mark in ("<b>acted</b>", "<b>failed</b>")] == [True, True]
 
 
-def test_a_pause_and_a_resume(taskq: Taskq, newest: Callable[[], Run], live: Stack) -> None:
-    """By default nothing is changed; told so, the queue is paused and resumed again, each verified and recorded."""
-    assert taskq("52_pause_resume").returncode == 0
+def test_a_pause_and_a_resume(taskq: Taskq, live: Stack, tmp_path: Path) -> None:
+    """By default nothing is changed; told so, the queue is paused and resumed again, each verified and recorded.
+
+    The record is kept in the run that is named; where none is, what was done is told, and no folder is left.
+    """
+    shown = taskq("52_pause_resume")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "dry run: nothing was changed" in shown.stdout
     assert control.state(live) == "Enabled"
+    assert list(tmp_path.iterdir()) == []
+    run = runs.create("r", tmp_path)
     for action, state in (("pause", "Disabled"), ("resume", "Enabled")):
-        done = taskq("52_pause_resume", "-p", "dry_run=false", "-p", f"action={action}")
+        done = taskq("52_pause_resume", "--run-id", run.id, "-p", "dry_run=false", "-p", f"action={action}")
         assert (done.returncode, done.stderr) == (0, "")
         assert control.state(live) == state
-        record = newest().results()["pause_resume"]
+        record = run.results()["pause_resume"]
         assert (record["action"], record["mapping"]) == (action, state)
 
 
 def test_a_notebook_that_fails_says_why(taskq: Taskq, newest: Callable[[], Run]) -> None:
-    """A notebook that raises ends with 1, its cell and error; what ran is on its page, and the run is none to go on."""
+    """A notebook that could not run ends with 2, its cell, error and hint; the run is none to go on."""
     failed = taskq("51_redrive", "-p", "select_ids=none", "-p", "timeout_s=0", "--stack-name", "nowhere")
-    assert failed.returncode == 1
-    assert re.search(r"^error: 51_redrive, cell \d+: StackNotFound: No stack 'nowhere'", failed.stderr)
+    assert failed.returncode == 2
+    assert re.search(
+        r"^error: 51_redrive, cell \d+: StackNotFound: No stack 'nowhere'.*\n  -> .*`taskq deploy`.*\n$", failed.stderr
+    )
     assert "StackNotFound" in (newest().folder / "51_redrive.html").read_text()
     assert newest().results()["state"] == "by hand"
 

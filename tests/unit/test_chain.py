@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskq_lib.errors import NotebookFailed
-from taskq_lib.report import chain, runs
+from taskq_lib.report import chain, kernels, runs
 from taskq_lib.report.runs import Run
 
 STEMS = [path.stem for path in chain.notebooks()]
@@ -19,7 +19,7 @@ class Notebooks:
 
     def __init__(self, *failing: str, reads: bool = True) -> None:
         """Fail at these notebooks; 30_status fails after it has read the run, or else before."""
-        self.failing, self.reads, self.ran = failing, reads, list[str]()
+        self.failing, self.reads, self.ran, self.told = failing, reads, list[str](), list[str]()
 
     def __call__(self, notebook: Path, output: Path, run: Run, chosen: Mapping[str, Any]) -> None:  # noqa: ARG002
         """Run one."""
@@ -34,10 +34,10 @@ def execute(
     root: Path, patch: pytest.MonkeyPatch, notebooks: Notebooks, **sections: Any
 ) -> tuple[str | None, dict[str, Any]]:
     """Run the chain in a folder with these results; returns how it failed, and its results."""
-    patch.setattr(chain, "_execute_one", notebooks)
+    patch.setattr(kernels, "execute", notebooks)
     run, failure = runs.create("r", root, **sections), None
     try:
-        chain.execute(run, {}, lambda _text: None)
+        chain.execute(run, {}, notebooks.told.append)
     except NotebookFailed as error:
         failure = str(error.args[0])
     return failure, run.results()
@@ -85,3 +85,39 @@ def test_no_finding_of_an_earlier_call_is_shown(tmp_path: Path, monkeypatch: pyt
     _failure, results = execute(tmp_path, monkeypatch, Notebooks("10_deploy"), submitted={"n_tasks": 1}, **stale)
     assert not results.keys() & stale.keys()
     assert results["submitted"] == {"n_tasks": 1}
+
+
+def test_a_run_that_goes_on_keeps_its_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was killed begins when it first began; when it went on, and that it had not ended, is kept as well."""
+    first = "2026-11-24T02:00:00+00:00"
+    _failure, results = execute(tmp_path, monkeypatch, Notebooks(), started_at=first, state="running")
+    assert results["started_at"] == first < results["resumed"]["at"]
+    assert results["resumed"]["state"] == "running"
+    _failure, results = execute(tmp_path / "new", monkeypatch, Notebooks(), state="running")
+    assert "resumed" not in results
+
+
+def test_the_ledger_and_the_report_are_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last lines are the ledger, where one is known, and the page to open; after a failure as well."""
+    ledger = {"submitted": 1200, "completed": 1100, "dead_lettered": 90, "open": 10, "lost": 0, "duplicates": 3}
+    for failing in ([], ["50_failures"]):
+        notebooks = Notebooks(*failing)
+
+        def found(
+            notebook: Path, output: Path, run: Run, chosen: Mapping[str, Any], kernel: Notebooks = notebooks
+        ) -> None:
+            run.record(ledger=ledger | {"closed": False})
+            kernel(notebook, output, run, chosen)
+
+        monkeypatch.setattr(kernels, "execute", found)
+        run = runs.create("", tmp_path)
+        try:
+            chain.execute(run, {}, notebooks.told.append)
+        except NotebookFailed:
+            assert failing
+        *_, account, page = "".join(notebooks.told).splitlines()
+        assert account == (
+            "the ledger is open: 1,200 submitted = 1,100 completed + 90 dead-lettered + 10 open + 0 lost; "
+            "3 duplicate deliveries"
+        )
+        assert page == f"report: {run.folder / 'index.html'}"

@@ -429,6 +429,18 @@ def test_ctrl_c_while_a_command_is_loaded(monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr() == ("", "interrupted\n")
 
 
+def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was interrupted may have noted how to go on; that is the second line."""
+
+    def work() -> int:
+        error = KeyboardInterrupt()
+        error.add_note("The same command goes on.")
+        raise error
+
+    assert status_does(monkeypatch, work) == 130
+    assert capsys.readouterr() == ("", "interrupted\n  -> The same command goes on.\n")
+
+
 def test_sigterm_unwinds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request to end unwinds the command, so that what it holds open is closed, and ends it with 143."""
     unwound: list[str] = []
@@ -452,7 +464,8 @@ def test_sigterm_unwinds(monkeypatch: pytest.MonkeyPatch) -> None:
         (BadInput("It is wrong.", "Do this."), 2, "It is wrong.", "Do this."),
         (StackNotFound("No stack 'a'."), 2, "No stack 'a'.", "taskq deploy"),
         (LedgerOpen("The ledger is open."), 1, "The ledger is open.", "50_failures"),
-        (NotebookFailed("30_status, cell 3: x"), 1, "30_status, cell 3: x", "HTML of what ran"),
+        (NotebookFailed("30_status, cell 3: x"), 1, "30_status, cell 3: x", "the traceback"),
+        (NotebookFailed("51_redrive, cell 3: x", "Do this.", 2), 2, "51_redrive, cell 3: x", "Do this."),
         (OSError(errno.ENOSPC, "No space left on device", "results.json"), 2, "'results.json'", "Free space"),
         (EndpointConnectionError(endpoint_url="http://nowhere"), 2, "AWS does not answer", "AWS_ENDPOINT_URL"),
         (ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Send"), 2, "AWS denies it", "permission"),

@@ -73,10 +73,11 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
-def page(run: Run, name: str, *cells: Any) -> pages.Page:
-    """Write an executed notebook of these cells into the run's folder and render it."""
+def page(run: Run, name: str, *cells: Any, **papermill: Any) -> pages.Page:
+    """Write an executed notebook of these cells into the run's folder, with what papermill notes, and render it."""
     path = run.folder / f"{name}.ipynb"
-    nbformat.write(v4.new_notebook(cells=list(cells)), path)  # type: ignore[no-untyped-call]
+    metadata = {"papermill": papermill} if papermill else {}
+    nbformat.write(v4.new_notebook(cells=list(cells), metadata=metadata), path)  # type: ignore[no-untyped-call]
     return pages.page_of(path)
 
 
@@ -122,7 +123,8 @@ def recorded(text: str) -> Any:
 
 def index(run: Run, found: Sequence[pages.Page], failure: str = "") -> str:
     """Write the pages of a run and read the one of the whole."""
-    return pages.write_pages(run, found, failure).read_text()
+    run.record(failure=failure or None)
+    return pages.write_pages(run, found).read_text()
 
 
 def sources(run: Run, found: pages.Page) -> list[str]:
@@ -375,3 +377,143 @@ def test_the_list_of_runs_links_every_report(run: Run) -> None:
     assert "r local 2026-11-24 02:00:00 5 4 1 0 500 ms 2 s complete" in found.words
     assert "failed:1 local 2026-11-24 02:00:00 - - - - - - failed" in found.words
     assert "without-report" not in found.words
+
+
+# --- a notebook that ran more than once ---------------------------------------------------------------------------
+
+
+def ended(**more: Any) -> dict[str, Any]:
+    """What papermill notes of a notebook that came to its end."""
+    return {"start_time": "2026-11-24T02:00:00", "end_time": "2026-11-24T02:00:01", "exception": None} | more
+
+
+def test_the_newest_execution_stands_in_its_place(run: Run) -> None:
+    """Of a notebook that ran several times the index holds the last by time; the others are linked, by number."""
+    found = [
+        page(run, "30_status", prose("# Where\n\nafter the resume"), **ended(start_time="2026-11-24T03:00:00")),
+        *(page(run, f"30_status-{n}", prose(f"# Where\n\noutdated {n}"), **ended()) for n in (2, 10, 9)),
+        page(run, "50_failures", prose("# Why\n\n[where](30_status.ipynb)"), **ended()),
+    ]
+    whole = Html(index(run, found))
+    sections = [attributes["id"] for tag, attributes in whole.elements if tag == "section"]
+    assert sections == ["30_status", "50_failures", "provenance"]
+    assert "after the resume" in whole.text
+    assert "outdated" not in whole.text
+    earlier = [address for address in whole.values("href") if not address.startswith("#")]
+    assert earlier == ["30_status-2.html", "30_status-9.html", "30_status-10.html"]
+    assert all("outdated" in (run.folder / name).read_text() for name in earlier)
+    assert "Where 30_status-2, 2026-11-24 02:00:00" in whole.words
+
+
+def test_links_lead_to_the_newest_execution(run: Run) -> None:
+    """A link to a notebook that ran twice leads to its second page."""
+    found = [page(run, name, prose("# Redrive"), **ended()) for name in ("51_redrive", "51_redrive-2")]
+    found.append(page(run, "30_status", prose("[again](51_redrive.ipynb)"), **ended()))
+    assert "#51_redrive-2" in Html(index(run, found)).values("href")
+    assert "51_redrive-2.html" in Html((run.folder / "30_status.html").read_text()).values("href")
+
+
+def parameters(source: str) -> Any:
+    """Make the cell of parameters."""
+    return v4.new_code_cell(source, metadata={"tags": ["parameters"]})  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("cells", "noted", "mark"),
+    [
+        ([], ended(), ""),
+        ([parameters("dry_run = True  # shows")], ended(), "dry run"),
+        ([parameters("a = 1\ndry_run = True  # shows")], ended(parameters={"dry_run": False}), "acted"),
+        ([parameters("dry_run = True  # shows")], ended(parameters={"dry_run": True}), "dry run"),
+        ([parameters("dry_run = True"), code(raised("no"))], ended(parameters={"dry_run": False}), "failed"),
+        ([parameters("dry_run = True")], ended(exception=True), "failed"),
+        ([parameters("dry_run = True")], ended(end_time=None), "interrupted"),
+    ],
+)
+def test_the_contents_say_how_it_ended(cells: list[Any], noted: dict[str, Any], mark: str, run: Run) -> None:
+    """A notebook that may act is marked as a dry run or not, and any that failed or was killed as that."""
+    found = page(run, "51_redrive", prose("# Redrive"), *cells, **noted)
+    assert found.mark == mark
+    assert f"Redrive 51_redrive{', ' + mark if mark else ''} Parameters" in Html(index(run, [found])).words
+
+
+def test_an_interrupt_has_no_traceback(run: Run) -> None:
+    """Where a person ended a cell, the page says just that."""
+    error = v4.new_output("error", ename="KeyboardInterrupt", evalue="", traceback=["deep", "in a library"])  # type: ignore[no-untyped-call]
+    found = page(run, "51_redrive", code(printed("as far as this"), error), **ended(exception=True))
+    assert found.mark == "interrupted"
+    assert "deep" not in found.body
+    assert Html(found.body).words == "as far as this interrupted"
+
+
+def test_the_place_of_an_error_has_an_id_of_its_own(run: Run) -> None:
+    """Two notebooks that failed each lead to their own error, on the index as well."""
+    cells = [
+        prose('<span>see <a href="#papermill-error-cell">In [1]</a></span>'),
+        prose('<span id="papermill-error-cell">here</span>'),
+    ]
+    whole = Html(index(run, [page(run, name, *cells) for name in ("30_status", "40_latency")]))
+    assert {"30_status-error", "40_latency-error"} <= set(whole.values("id")) == set(whole.values("id"))
+    assert {"#30_status-error", "#40_latency-error"} <= set(whole.values("href"))
+    assert len(whole.values("id")) == len(set(whole.values("id")))
+
+
+def test_what_was_printed_is_read_again(run: Run) -> None:
+    """All that a notebook printed, in order, without bars and tables; nothing of one that was not begun."""
+    page(run, "51_redrive", prose("# Redrive"), code(printed("one\n\n"), printed("a bar", "stderr"), table("two")))
+    page(run, "30_status", code(printed("one\n")), code(printed("two")))
+    assert pages.printed(run.folder / "51_redrive.ipynb") == "one\n"
+    assert pages.printed(run.folder / "30_status.ipynb") == "one\ntwo\n"
+    assert pages.printed(run.folder / "40_latency.ipynb") == ""
+
+
+# --- what a run's own record tells --------------------------------------------------------------------------------
+
+CHOICE = {"stack_name": "taskq", "select_signature": "", "select_type": "", "select_all": False, "edit": ""}
+REDRIVE = {
+    "number": 2,
+    "by": "arn:aws:iam::...:user/ann",
+    "begun_at": "2026-11-24T03:00:00.000+00:00",
+    "state": "finished",
+    "why": None,
+    "choice": CHOICE | {"select_signature": "5bc96056", "select_type": "SEND_EMAIL", "edit": '{"priority": 9}'},
+    "messages": {"deleted": 3, "absent": 1},
+    "canary": {"completed": 1, "dead-lettered again": 0, "still open": 0},
+    "outcomes": {"completed": 2, "dead-lettered again": 1, "still open": 0},
+}
+
+
+def test_the_index_says_what_was_redriven(run: Run) -> None:
+    """Each redrive has a row: by whom, when, of what, with which edit, and what became of it."""
+    stopped = REDRIVE | {"number": 1, "state": "stopped", "why": "superseded", "choice": CHOICE | {"select_all": True}}
+    del stopped["outcomes"]
+    run.record(redrives=[REDRIVE, stopped])
+    words = Html(index(run, [])).words
+    begun = "2026-11-24 03:00:00 arn:aws:iam::...:user/ann"
+    assert f"1 {begun} all - 3 sent, 1 absent 1 completed (canary) stopped: superseded" in words
+    assert (
+        f'2 {begun} signature 5bc96056, type SEND_EMAIL {{"priority": 9}} 3 sent, 1 absent '
+        "2 completed, 1 dead-lettered again finished"
+    ) in words
+    assert words.index("1 2026-11-24 03") < words.index("2 2026-11-24 03")
+
+
+def test_without_a_redrive_there_is_no_table_of_them(run: Run) -> None:
+    """A run from which nothing was redriven says nothing of it."""
+    assert "What was redriven" not in Html(index(run, [])).words
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("running", "the first process did not end"),
+        ("interrupted", "it was interrupted"),
+        ("failed", "it had failed"),
+    ],
+)
+def test_the_index_says_that_a_run_was_resumed(state: str, said: str, run: Run) -> None:
+    """Beside the whole run's time stands when it went on, and why it had to."""
+    assert "resumed" not in Html(index(run, [])).words
+    run.record(resumed={"at": "2026-11-24T02:00:30+00:00", "state": state})
+    words = Html(index(run, [])).words
+    assert f"2026-11-24 02:00:00 to 2026-11-24 02:01:00 UTC, resumed at 2026-11-24 02:00:30: {said}" in words

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -157,6 +158,34 @@ def test_selectors_narrow_each_other(given_: dict[str, Any], rows: list[int]) ->
     found = selection.selected(LETTERS, chosen)
     assert LETTERS.index[found].tolist() == rows
     assert found.dtype == "bool"
+
+
+@pytest.mark.parametrize(
+    ("given_", "reason"),
+    [
+        ({"select_all": True}, None),
+        ({"select_signature": "s1,s2"}, None),
+        ({"select_signature": "s1", "select_ids": "a"}, None),
+        ({}, r"^Nothing is selected, of 4 dead letters .*\n  -> Give a selector that fits, or select_all = True"),
+        ({"select_signature": "s2", "select_ids": "a"}, r"^Nothing is selected"),
+        ({"select_signature": "s1,s9"}, r"is of signature s9; nothing was sent\.\n  -> There are s1, s2\.$"),
+        ({"select_ids": "a,zzz"}, r"is of task zzz; nothing was sent\.\n  -> There are a, b, c\.$"),
+    ],
+)
+def test_what_is_named_must_be_there_to_act_on(given_: dict[str, Any], reason: str | None) -> None:
+    """A signature or task that no letter has is named, with those that there are; and so is a selection of nothing."""
+    found = selection.refusal(LETTERS, NOTHING | given_)
+    assert (found is None) is (reason is None)
+    assert re.search(reason or "", str(found))
+
+
+def test_only_a_few_names_are_said() -> None:
+    """Of many that are missing, or are there, five are named and the others counted."""
+    letters = LETTERS.iloc[[0] * 8].assign(task_id=[f"t{i}" for i in range(8)])
+    found = selection.refusal(letters, NOTHING | {"select_ids": ",".join(f"x-{i}" for i in range(7))})
+    assert "task x-0, x-1, x-2, x-3, x-4 and 2 more;" in str(found)
+    assert "There are t0, t1, t2, t3, t4 and 3 more." in str(found)
+    assert "There are none." in str(selection.refusal(LETTERS[:0], NOTHING | {"select_ids": "x"}))
 
 
 @pytest.mark.parametrize(
@@ -408,6 +437,16 @@ def test_the_rate_is_kept() -> None:
     move(sqs, Journal(), *(f"m{i}" for i in range(30)), rate_per_s=50)
     assert time.monotonic() - begun >= 20 / 50
     assert sqs.n_sent == [10, 10, 10]
+
+
+@pytest.mark.parametrize(("rate_per_s", "at_once"), [(25.0, 5), (30.0, 5), (4.9, 4), (2.0, 2), (0.6, 1)])
+def test_a_low_rate_comes_in_no_bursts(rate_per_s: float, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No request carries more than a second's worth of messages, and none fewer than one."""
+    monkeypatch.setattr(time, "sleep", lambda _s: None)
+    sqs = Sqs(*bodies(5))
+    assert move(sqs, Journal(), *(f"m{i}" for i in range(5)), rate_per_s=rate_per_s) == {}
+    assert max(sqs.n_sent) == at_once
+    assert sum(sqs.n_sent) == 5
 
 
 @pytest.mark.parametrize("method", ["send_message_batch", "delete_message_batch", "receive_message"])

@@ -1,5 +1,7 @@
 """A run's folder: never overwritten, never outside its root, and every file in it whole."""
 
+import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -286,7 +288,7 @@ def test_a_report_that_is_complete_is_never_overwritten(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for name in ("complete", "submitted", "mine"):
         with (
-            pytest.raises(RunExists, match=rf"^Run '{name}' exists already in .*\n.*another --run-id"),
+            pytest.raises(RunExists, match=rf"^Run '{name}' (is complete|exists) already,? in .*\n.*another --run-id"),
             runs.open_for_report(name, tmp_path),
         ):
             pytest.fail("it was opened")
@@ -310,7 +312,7 @@ def test_a_report_goes_on_with_its_own_parameters(tmp_path: Path) -> None:
     """Values that make other tasks or name another stack are refused before anything runs; how long to wait is free."""
     chosen = chain.checked({"run_id": "r", "runs_dir": str(tmp_path), "n_tasks": "7", "stack_name": "one"})
     with chain.prepared(chosen) as run:
-        run.record(parameters=chain._defaults(chain.notebooks()) | chosen, state="failed")
+        run.record(parameters=chain.defaults(chain.notebooks()) | chosen, state="failed")
     for other in ({"n_tasks": 8}, {"stack_name": "two"}, {"seed": 9}):
         with (
             pytest.raises(RunExists, match=rf"^Run 'r' was begun with {next(iter(other))} "),
@@ -318,6 +320,31 @@ def test_a_report_goes_on_with_its_own_parameters(tmp_path: Path) -> None:
         ):
             pytest.fail("it was opened")
     with chain.prepared(chosen | {"timeout_s": 5.0}) as again:
+        assert again == run
+
+
+def test_a_refused_report_is_told_the_command_that_goes_on(tmp_path: Path) -> None:
+    """What goes on with a run is said as a whole command, which is taken as it stands."""
+    first = {
+        "run_id": "r",
+        "runs_dir": f"{tmp_path}/my runs",
+        "n_tasks": "7",
+        "mix": "SEND_EMAIL:1",
+        "delete_table": "true",
+    }
+    chosen = chain.checked(first)
+    with chain.prepared(chosen) as run:
+        run.record(parameters=chain.defaults(chain.notebooks()) | chosen, state="failed")
+    with (
+        pytest.raises(RunExists) as refused,
+        chain.prepared(chain.checked({"run_id": "r", "runs_dir": first["runs_dir"]})),
+    ):
+        pytest.fail("it was opened")
+    command = re.search(r"`(taskq report --run-id r .*)` goes on with it", refused.value.hint)
+    assert command is not None
+    _taskq, _report, _option, run_id, *pairs = shlex.split(command.group(1))
+    given = dict(pair.split("=", 1) for pair in pairs[1::2]) | {"run_id": run_id}
+    with chain.prepared(chain.checked(given)) as again:
         assert again == run
 
 
