@@ -17,7 +17,7 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 Finish = Callable[["subprocess.Popen[str]"], "subprocess.CompletedProcess[str]"]
 Left = Callable[[Path], list[psutil.Process]]
 #: Longer than any command here takes on a busy machine.
-TIMEOUT_S = 120
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)

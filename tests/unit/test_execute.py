@@ -202,7 +202,7 @@ def test_an_error_without_a_text_fails_its_task_alone(code: Callable[[Callable[[
     assert good.outcome is Outcome.COMPLETED
 
 
-@pytest.mark.parametrize("result", [object(), {1: {2}}, b"bytes"], ids=str)
+@pytest.mark.parametrize("result", [object(), {1: {2}}, b"bytes"], ids=["object", "set", "bytes"])
 def test_a_result_that_is_no_json_fails_the_task(result: Any, code: Callable[[Callable[[], Any]], None]) -> None:
     """A task whose result cannot be written as JSON has failed, with an error that says so."""
     code(lambda: result)
