@@ -163,7 +163,11 @@ def _work_alone(batch: Batch, suspect: Claim) -> list[Result]:
         _hold(batch, [suspect.delivery])
         return []
     log("taskq.suspect", level="WARNING", taskId=suspect.delivery.task.task_id, attempt=suspect.attempt)
-    return _settle(batch, _work(batch, [batch.store.claim_suspect(suspect, batch.lease_until)]))
+    claim = batch.store.claim_suspect(suspect, batch.lease_until)
+    if claim.verdict is Verdict.SUSPECT:
+        # Somebody else has tried it since it was read, and may have no message to try it again.
+        batch.returned.append(Returned(record=claim.delivery.record, delay_s=0))
+    return _settle(batch, _work(batch, [claim]))
 
 
 def _exhausted(claim: Claim) -> Result:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from taskq_lib.workload import Workload, generate
 from taskq_worker import batch, contract, execute
-from taskq_worker.contract import Retry, Task, register
+from taskq_worker.contract import Outcome, Retry, Task, register
 from taskq_worker.retry import backoff
 from taskq_worker.settings import Settings
-from taskq_worker.store import StatusStore, Verdict
+from taskq_worker.store import Result, StatusStore, Verdict
 from tests.integration.function import Function
 from tests.unit.events import deliveries, event, lines, task
 
@@ -458,6 +458,29 @@ def test_what_could_not_start_uses_no_attempt(function: Function, item: Item, ru
     assert [item(one.task_id)["attempts"] for one in sent] == [2, 2, 1, 1]
     assert {item(one.task_id)["status"] for one in sent} == {"COMPLETED"}
     assert [len(item(one.task_id)["attemptLog"]) for one in sent] == [2, 2, 1, 1]
+
+
+def test_a_suspect_that_another_worker_tried_meanwhile_comes_again(
+    function: Function, worker: Workers, code: Callable[[Callable[[], Any]], None], item: Item, run_id: str
+) -> None:
+    """Where another worker has had a suspect and failed before its turn came, its message is not taken for done."""
+    suspect = task(f"{run_id}-suspect")
+    worker("vanished").claim(deliveries(suspect), round(time.time() - 1, 3))
+
+    def try_it_meanwhile() -> dict[str, Any]:
+        other = worker("other")
+        [found] = other.claim(deliveries(suspect), round(time.time() + 9, 3))
+        claim = other.claim_suspect(found, round(time.time() + 9, 3))
+        now = time.time()
+        assert other.record([Result(claim=claim, outcome=Outcome.FAILED, started_at=now, finished_at=now)]) == [True]
+        return {}
+
+    code(try_it_meanwhile)
+    delivered = function.send(suspect, task(f"{run_id}-own", type="OWN"))
+    [suspects_own, _] = [record["messageId"] for record in delivered["Records"]]
+    assert function.run(delivered) == [suspects_own]
+    assert function.run(function.receive()) == []
+    assert (item(suspect.task_id)["status"], item(suspect.task_id)["attempts"]) == ("COMPLETED", 3)
 
 
 def test_a_message_that_is_gone_does_not_stop_the_rest(function: Function, run_id: str) -> None:

@@ -190,8 +190,19 @@ class Leases(RuleBasedStateMachine):
         """Take one of the claims with this verdict: a worker acts on each of them once."""
         return self.claims[held].pop(pick % len(self.claims[held]))
 
-    def judge(self, store: StatusStore, claim: Claim, before: Mapping[str, Item], *, has_fault: bool) -> None:
-        """Hold the answer to a claim against what the table says, and keep it for later."""
+    def judge(
+        self,
+        store: StatusStore,
+        claim: Claim,
+        before: Mapping[str, Item],
+        *,
+        seen: Claim | None = None,
+        has_fault: bool,
+    ) -> None:
+        """Hold the answer to a claim against what the table says, and keep it for later.
+
+        `seen` is what a worker had found of a suspect before it came to it.
+        """
         held = Held(store, claim)
         old, new, now = before[held.task_id], self.items[held.task_id], self.clock.now
         was_free = old.get("leaseUntil", 0.0) <= now and not is_final(old)
@@ -206,8 +217,13 @@ class Leases(RuleBasedStateMachine):
             expected = {
                 Verdict.FINISHED: is_final(old),
                 Verdict.LEASED: old.get("leaseUntil", 0.0) > now,
+                # A suspect that another worker has tried since stays one, however that ended: it is to be read anew.
                 Verdict.SUSPECT: was_free
-                and (old.get("status") == "PROCESSING" or "claimedBy" not in old)
+                and (
+                    old.get("status") == "PROCESSING"
+                    or "claimedBy" not in old
+                    or (seen is not None and seen.attempt != old["attempts"])
+                )
                 and (old.get("attempts", 0) < self.budget or old.get("soloAttempt") != old["attempts"]),
                 Verdict.EXHAUSTED: was_free and old.get("attempts", 0) >= self.budget,
             }
@@ -235,7 +251,7 @@ class Leases(RuleBasedStateMachine):
         held = self.take(Verdict.SUSPECT, pick)
         self.step(faults, wait_s)
         claim = held.store.claim_suspect(held.claim, round(self.clock.now + LEASE_S, 3))
-        self.judge(held.store, claim, self.look(), has_fault=bool(faults))
+        self.judge(held.store, claim, self.look(), seen=held.claim, has_fault=bool(faults))
 
     @precondition(lambda self: self.claims[Verdict.CLAIMED])
     @rule(pick=PICKS, how=st.sampled_from(["completed", "failed", "buried"]), faults=FAULTS, wait_s=WAITS)
