@@ -47,11 +47,6 @@ def find(name: str) -> Path:
     return known[name]
 
 
-def declared(notebook: Path) -> set[str]:
-    """Return the parameters that a notebook declares."""
-    return set(papermill.inspect_notebook(str(notebook)))
-
-
 def defaults(wanted: Sequence[Path]) -> dict[str, Value]:
     """Return every parameter of these notebooks with its own value there."""
     found = [papermill.inspect_notebook(str(notebook)) for notebook in wanted]
@@ -63,7 +58,7 @@ def checked(given: Mapping[str, str], wanted: Sequence[Path] | None = None) -> d
 
     Raises `BadInput` before anything runs.
     """
-    chosen = parse(given, set().union(*(declared(notebook) for notebook in wanted or notebooks())))
+    chosen = parse(given, set().union(*(kernels.declared(notebook) for notebook in wanted or notebooks())))
     # Some values are allowed alone and not together; the workload and the selection know which.
     selection.check(chosen)
     fields = {field.name for field in dataclasses.fields(Workload)}
@@ -100,7 +95,7 @@ def _refuse_others(run: Run, chosen: Mapping[str, Value]) -> None:
 
 def reads_a_run(notebook: Path, chosen: Mapping[str, Value]) -> bool:
     """Whether a notebook is to read a run that was submitted, and not to act or to read a time window."""
-    return "since_hours" in declared(notebook) and not chosen.get("since_hours")
+    return "since_hours" in kernels.declared(notebook) and not chosen.get("since_hours")
 
 
 def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object] = print) -> Path:

@@ -26,13 +26,18 @@ SHUTDOWN_S = 120.0
 _SOCKETS = "taskq-kernel-"
 
 
+def declared(notebook: Path) -> set[str]:
+    """Return the names of a notebook's parameters."""
+    return set(papermill.inspect_notebook(str(notebook)))
+
+
 def execute(notebook: Path, output: Path, run: Run, parameters: Mapping[str, Value]) -> None:
     """Run one notebook with those parameters that it declares, in a kernel of its own; `output` is there at its end.
 
     Raises `NotebookFailed`, naming notebook, cell and error, with that error's own hint and exit code. An interrupt
     carries a note on how to go on.
     """
-    declared = papermill.inspect_notebook(str(notebook))
+    names = declared(notebook)
     # A notebook that belongs to no run begins anew.
     run_id = parameters.get("run_id", run.id)
     again = f"The same command with --run-id {run_id} goes on from there." if run_id else "Run the same command again."
@@ -44,7 +49,7 @@ def execute(notebook: Path, output: Path, run: Run, parameters: Mapping[str, Val
             papermill.execute_notebook(
                 str(notebook),
                 str(output),
-                parameters={name: value for name, value in parameters.items() if name in declared},
+                parameters={name: value for name, value in parameters.items() if name in names},
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,

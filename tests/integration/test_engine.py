@@ -38,6 +38,8 @@ RUN = """
 import signal, sys, time
 from taskq_lib.local import engine
 
+# A shell that starts the tests in its background has them ignore Ctrl-C, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 with engine.running() as running:
     print(running.pid, flush=True)

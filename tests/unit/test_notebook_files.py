@@ -10,7 +10,7 @@ import papermill
 import pytest
 
 from taskq_lib.errors import BadInput
-from taskq_lib.report import chain
+from taskq_lib.report import chain, kernels
 from taskq_lib.report.parameters import PARAMETERS, check
 
 NOTEBOOKS = sorted(chain.NOTEBOOKS.glob("*.ipynb"))
@@ -133,7 +133,7 @@ def test_papermill_finds_every_parameter(path: Path) -> None:
         name = line.partition(" = ")[0]
         assert ast.literal_eval(found[name]["default"]) == defaults(path)[name]
         assert found[name]["help"] == line.partition("  # ")[2]
-    assert chain.declared(path) == set(found)
+    assert kernels.declared(path) == set(found)
 
 
 def test_every_known_parameter_is_declared() -> None:
