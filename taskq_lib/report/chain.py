@@ -159,6 +159,9 @@ def _execute_all(
             first = first or error
             tell(" failed\n")
             continue
+        except BaseException:
+            tell(" interrupted\n")
+            raise
         seconds[notebook.stem] = round(time.monotonic() - begun, 1)
         tell(f" {seconds[notebook.stem]:6.1f} s\n")
     return first

@@ -97,6 +97,20 @@ def test_a_run_that_goes_on_keeps_its_first_start(tmp_path: Path, monkeypatch: p
     assert "resumed" not in results
 
 
+def test_an_interruption_ends_the_line_of_its_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notebook that was running is told as interrupted, and the report stands on a line of its own."""
+
+    def interrupted(*_anything: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kernels, "execute", interrupted)
+    told: list[str] = []
+    run = runs.create("r", tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        chain.execute(run, {}, told.append)
+    assert "".join(told).splitlines() == [f"  {STEMS[0]:<18} interrupted", f"report: {run.folder / 'index.html'}"]
+
+
 def test_the_ledger_and_the_report_are_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last lines are the ledger, where one is known, and the page to open; after a failure as well."""
     ledger = {"submitted": 1200, "completed": 1100, "dead_lettered": 90, "open": 10, "lost": 0, "duplicates": 3}

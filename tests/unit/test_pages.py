@@ -331,6 +331,7 @@ def test_the_index_says_what_failed_and_what_is_missing(run: Run) -> None:
     )
     found = Html(index(run, []))
     assert "7 attempts, at most 3 for a task; 2 tasks were redriven" in found.words
+    assert "their attempts count from their last redrive on" in found.words
     assert "Lost: r-0, r-1, r-2, r-3, r-4, r-5, r-6, r-7, r-8, r-9 and 2 more." in found.words
     assert "Open: <b>." in found.words
     assert "The circuit breaker of SEND_EMAIL is half-open: tasks of it wait until a probe completes." in found.words
