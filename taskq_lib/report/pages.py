@@ -170,6 +170,10 @@ def _mark(notebook: Any) -> str:
         return "interrupted"
     if raised or ran.get("exception"):
         return "failed"
+    noted = [cell.metadata["papermill"] for cell in notebook.cells if "papermill" in cell.metadata]
+    # Interrupted between two cells, papermill calls the rest completed all the same.
+    if not all(cell.get("end_time") for cell in noted):
+        return "interrupted"
     declared = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if not any(re.search(r"^dry_run =", source, re.MULTILINE) for source in declared):
         return ""

@@ -419,6 +419,12 @@ def parameters(source: str) -> Any:
     return v4.new_code_cell(source, metadata={"tags": ["parameters"]})  # type: ignore[no-untyped-call]
 
 
+def reached(source: str, end_time: str | None) -> Any:
+    """Make a cell as papermill leaves it: without a time where it was never run, whatever its status says."""
+    noted = {"papermill": {"end_time": end_time, "status": "completed"}}
+    return v4.new_code_cell(source, metadata=noted)  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize(
     ("cells", "noted", "mark"),
     [
@@ -429,6 +435,9 @@ def parameters(source: str) -> Any:
         ([parameters("dry_run = True"), code(raised("no"))], ended(parameters={"dry_run": False}), "failed"),
         ([parameters("dry_run = True")], ended(exception=True), "failed"),
         ([parameters("dry_run = True")], ended(end_time=None), "interrupted"),
+        ([reached("a = 1", "02:00:01"), reached("b = 2", None)], ended(), "interrupted"),
+        ([reached("a = 1", "02:00:01"), reached("b = 2", "02:00:02")], ended(), ""),
+        ([reached("a = 1", "02:00:01"), reached("b = 2", None)], ended(exception=True), "failed"),
     ],
 )
 def test_the_contents_say_how_it_ended(cells: list[Any], noted: dict[str, Any], mark: str, run: Run) -> None:
