@@ -28,7 +28,8 @@ from taskq_lib.local import engine
 DEFAULT_LOCAL_REGION = "us-east-1"
 _CREDENTIAL_CODES = {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "ExpiredToken",
                      "ExpiredTokenException", "AuthFailure"}  # fmt: skip
-_DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"}
+# SNS has a word of its own.
+_DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}
 # Enough connections for every thread that the library runs side by side; more attempts than the default, because
 # a run that fails for one throttle has to be repeated as a whole.
 _CONFIG = Config(
@@ -138,6 +139,11 @@ def _checked(region: str) -> str:
     return region
 
 
+def is_denied(error: ClientError) -> bool:
+    """Whether AWS refused a request because the caller lacks the permission for it."""
+    return error.response["Error"].get("Code", "") in _DENIED_CODES
+
+
 def explain(error: BotoCoreError | ClientError) -> TaskqError:
     """Turn an error of the AWS SDK into one sentence and what to do."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
@@ -157,6 +163,6 @@ def explain(error: BotoCoreError | ClientError) -> TaskqError:
         code = error.response["Error"].get("Code", "")
         if code in _CREDENTIAL_CODES:
             return AwsAccess(f"AWS refuses the credentials: {error}.", "Sign in again, or choose another AWS_PROFILE.")
-        if code in _DENIED_CODES:
+        if is_denied(error):
             return AwsAccess(f"AWS denies it: {error}.", "The identity above lacks this permission; ask for it.")
     return TaskqError(f"AWS answered with an error: {error}.", "Correct the cause it names and run it again.")

@@ -1,0 +1,122 @@
+"""Checks of what is watched: logs, alarms, who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from taskq_lib.analysis.findings import ALARMS, KIT, LOGS, Check, Finding, Severity, set_to
+from taskq_lib.configuration import Configuration
+
+
+def log_retention_never(c: Configuration) -> Iterator[Finding]:
+    """CloudWatch keeps logs for ever unless it is told otherwise."""
+    if c.log_group and c.log_group.retention_days is None:
+        yield Finding(
+            severity=Severity.WARNING,
+            check="log_retention_never",
+            resource="LogGroup",
+            measured="kept for ever",
+            risk="Logs pile up at $0.03 per GB and month, and what tasks said of people is never deleted.",
+            mend=set_to(c, "LogRetentionDays", c.parameters.get("LogRetentionDays", "14")),
+            source=LOGS,
+        )
+
+
+def logs_elsewhere(c: Configuration) -> Iterator[Finding]:
+    """The function writes to the stack's log group, and as JSON, so that its lines can be read by their fields."""
+    wanted = c.outputs.get("LogGroupName")
+    if c.function and wanted and (c.function.log_group != wanted or c.function.log_format != "JSON"):
+        yield Finding(
+            severity=Severity.WARNING,
+            check="logs_elsewhere",
+            resource="Function",
+            measured=f"logs as {c.function.log_format} to {c.function.log_group}, not as JSON to {wanted}",
+            risk="The notebooks find no attempts in the stack's log group, and no metric of the function's is read.",
+            mend="set the function's LoggingConfig back to the template's",
+            source=KIT,
+        )
+
+
+def alarms_missing(c: Configuration) -> Iterator[Finding]:
+    """A stack whose template has alarms should have them on."""
+    if c.parameters.get("Alarms") == "false":
+        yield Finding(
+            severity=Severity.WARNING,
+            check="alarms_missing",
+            resource="Stack",
+            measured="no alarms: Alarms is false",
+            risk="Dead letters, a stuck queue and throttles are seen only by who looks.",
+            mend="Alarms=true",
+            source=ALARMS,
+        )
+
+
+def alarm_without_action(c: Configuration) -> Iterator[Finding]:
+    """An alarm must tell somebody."""
+    for alarm in c.alarms or ():
+        if not alarm.actions:
+            yield Finding(
+                severity=Severity.WARNING,
+                check="alarm_without_action",
+                resource=alarm.resource,
+                measured="no action on ALARM",
+                risk="It turns red in the console and tells nobody.",
+                mend="set its AlarmActions back to the stack's topic",
+                source=ALARMS,
+            )
+
+
+def alarm_actions_disabled(c: Configuration) -> Iterator[Finding]:
+    """Its actions must be on."""
+    for alarm in c.alarms or ():
+        if alarm.actions and not alarm.are_actions_enabled:
+            yield Finding(
+                severity=Severity.WARNING,
+                check="alarm_actions_disabled",
+                resource=alarm.resource,
+                measured=f"{len(alarm.actions):,} actions, disabled",
+                risk="It turns red in the console and tells nobody.",
+                mend="aws cloudwatch enable-alarm-actions with its name",
+                source="AWS CloudWatch API, EnableAlarmActions",
+            )
+
+
+def alarm_rings(c: Configuration) -> Iterator[Finding]:
+    """An alarm that is red now says more than this check."""
+    for alarm in c.alarms or ():
+        if alarm.state == "ALARM":
+            yield Finding(
+                severity=Severity.INFO,
+                check="alarm_rings",
+                resource=alarm.resource,
+                measured=f"in ALARM: {alarm.reason or 'no reason given'}",
+                risk="What it watches is out of bounds now.",
+                mend="its description names the notebook that helps",
+                source=ALARMS,
+            )
+
+
+def topic_without_subscription(c: Configuration) -> Iterator[Finding]:
+    """A topic that nobody listens to tells nobody."""
+    if c.topic and not c.topic.n_confirmed:
+        waiting = f"{c.topic.n_pending:,} wait for their confirmation" if c.topic.n_pending else "none"
+        yield Finding(
+            severity=Severity.INFO,
+            check="topic_without_subscription",
+            resource="AlarmTopic",
+            measured=f"confirmed subscriptions: 0; {waiting}",
+            risk="Alarms are sent and nobody receives them.",
+            mend="follow the link in the e-mail from AWS" if c.topic.n_pending else "AlarmEmail=an address",
+            source="AWS SNS API, GetTopicAttributes",
+        )
+
+
+CHECKS: tuple[Check, ...] = (
+    log_retention_never,
+    logs_elsewhere,
+    alarms_missing,
+    alarm_without_action,
+    alarm_actions_disabled,
+    alarm_rings,
+    topic_without_subscription,
+)

@@ -1,0 +1,100 @@
+"""What a check of a configuration finds, and the words and rules that the checks share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+from taskq_lib.configuration import Configuration, Statement
+
+DAY_S = 86_400
+
+
+class Severity(StrEnum):
+    """How bad it is; in the order of their weight."""
+
+    CRITICAL = "critical"  #: Tasks are or will be lost, stand still, or are open to others
+    WARNING = "warning"  #: It works and carries a risk
+    INFO = "info"  #: Worth knowing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    severity: Severity
+    check: str  #: Name of the check
+    resource: str  #: Logical id in the template
+    measured: str  #: What was measured, in words
+    risk: str  #: What can come of it, one sentence
+    mend: str  #: The template's parameter and the value that mends it, or what else to do
+    source: str  #: Where AWS, or this kit, says so
+
+
+Check = Callable[[Configuration], Iterator[Finding]]
+
+LAMBDA_SQS = "AWS Lambda guide, Configuring an SQS event source (services-sqs-configure)"
+LAMBDA_SCALING = "AWS Lambda guide, Scaling of SQS event sources (services-sqs-scaling)"
+LAMBDA_ERRORS = "AWS Lambda guide, Errors of SQS event sources (services-sqs-errorhandling)"
+LAMBDA_FILTER = "AWS Lambda guide, Event filtering (invocation-eventfiltering)"
+LAMBDA_CONCURRENCY = "AWS Lambda API, PutFunctionConcurrency"
+LAMBDA_RUNTIMES = "AWS Lambda guide, Runtimes (lambda-runtimes)"
+SQS_DEAD_LETTERS = "AWS SQS guide, Dead-letter queues (sqs-dead-letter-queues)"
+SQS_QUOTAS = "AWS SQS guide, Quotas (quotas-queues)"
+SQS_API = "AWS SQS API, SetQueueAttributes"
+SQS_SECURITY = "AWS SQS guide, Security best practices (sqs-security-best-practices)"
+DYNAMODB_API = "AWS DynamoDB API"
+IAM = "AWS IAM guide, Security best practices: least privilege"
+LOGS = "AWS CloudWatch Logs API, PutRetentionPolicy"
+ALARMS = "AWS CloudWatch API, PutMetricAlarm"
+CLOUDFORMATION = "AWS CloudFormation API, DetectStackDrift"
+KIT = "cloudformation.yaml and docs/decisions.md of this kit"
+
+
+def throttled_share(p: float, max_receives: int) -> float:
+    """Return the share of messages that throttling alone dead-letters, 0 to 1.
+
+    Each receive is throttled with probability `p`, independent of the others, and SQS moves a message once it was
+    received `max_receives` times: p ** max_receives.
+    """
+    return p**max_receives
+
+
+def share(value: float) -> str:
+    """Return a share as a percentage that keeps two digits, however small."""
+    return f"{value * 100:.2g} %" if value >= 1e-12 else "0 %"
+
+
+def set_to(configuration: Configuration, name: str, value: object) -> str:
+    """Return what sets a template parameter; says so where the stack's value is right and only the resource is not."""
+    if configuration.parameters.get(name) == str(value):
+        return f"{name}={value}, as the stack has it: the resource was changed by hand; set it back"
+    return f"{name}={value}"
+
+
+def texts(value: Any) -> list[str]:
+    """Return what a policy holds at a place where AWS allows one text or a list of them."""
+    if isinstance(value, str):
+        return [value]
+    return [str(one) for one in value] if isinstance(value, list | tuple) else []
+
+
+def is_open(statement: Statement) -> bool:
+    """Whether a statement of a resource's policy lets everybody in, without any condition."""
+    principal = statement.get("Principal")
+    named = [one for value in principal.values() for one in texts(value)] if isinstance(principal, Mapping) else []
+    everybody = "*" in [*texts(principal), *named]
+    return statement.get("Effect") == "Allow" and everybody and not statement.get("Condition")
+
+
+def frame(found: Iterable[Finding]) -> pd.DataFrame:
+    """Return findings as a table, the worst first: the fields of `Finding`, all str but severity, a category."""
+    names = [field.name for field in fields(Finding)]
+    rows = pd.DataFrame([astuple(one) for one in found], columns=names, dtype="str")
+    order = pd.CategoricalDtype([str(one) for one in Severity], ordered=True)
+    rows["severity"] = rows["severity"].astype(order)
+    return rows.sort_values("severity", kind="stable", ignore_index=True)
