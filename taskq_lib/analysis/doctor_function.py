@@ -277,12 +277,13 @@ def _throttled(c: Configuration, check: str, counts: tuple[int, int], whose: str
     lost = (
         f"; {p:.2g}^{n} = {share(throttled_share(p, n))} of the messages are dead-lettered by that alone" if n else ""
     )
-    bound = "MaximumConcurrency" if wanted != MAPPING_BOUND else "MaximumConcurrency (unset: Lambda's own bound)"
+    unset = any(not (mapping.maximum_concurrency or mapping.maximum_pollers) for mapping in c.mappings)
+    bound = f", {MAPPING_BOUND:,} a mapping that has no MaximumConcurrency" if unset else ""
     return Finding(
         severity=Severity.WARNING,
         check=check,
         resource="Function",
-        measured=f"the mappings run up to {wanted:,} invocations, {bound}; {allowed:,} are {whose}",
+        measured=f"the mappings run up to {wanted:,} invocations{bound}; {allowed:,} are {whose}",
         risk=f"With a backlog {share(p)} of the receives are throttled{lost}.",
         mend=f"MaximumConcurrency={max(2, allowed // max(1, len(c.mappings)))}",
         source=LAMBDA_SCALING,
