@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,7 +94,16 @@ def contradictions(values: Mapping[str, str]) -> list[str]:
         )
     if 0 < v["StatusTtlDays"] * 86_400 <= v["DeadLetterRetentionSeconds"]:
         found.append("StatusTtlDays must exceed DeadLetterRetentionSeconds: a dead letter must find its task's status.")
-    return found
+    return found + _silent_alarms(values)
+
+
+def _silent_alarms(values: Mapping[str, str]) -> list[str]:
+    """Return one sentence for each pair of values with which an alarm can never reach anybody."""
+    if values["Alarms"] == "false":
+        return ["AlarmEmail needs Alarms=true; without alarms there is nothing to send."] if values["AlarmEmail"] else []
+    if (age := int(values["AgeAlarmSeconds"])) >= (kept := int(values["MessageRetentionSeconds"])):
+        return [f"AgeAlarmSeconds ({age}) must be below MessageRetentionSeconds ({kept}): no message gets that old."]
+    return []
 
 
 def risks(values: Mapping[str, str]) -> list[str]:
@@ -128,6 +138,8 @@ def _check_value(name: str, value: str, entry: Mapping[str, Any]) -> None:
     allowed = [_text(option) for option in entry.get("AllowedValues", [])]
     if allowed and value not in allowed:
         raise BadInput(f"{name} is {value!r}; allowed are {', '.join(allowed)}.")
+    if not re.fullmatch(entry.get("AllowedPattern", "(?s).*"), value):
+        raise BadInput(f"{name} is {value!r}. {entry['ConstraintDescription']}")
     if entry["Type"] != "Number":
         return
     low, high = entry.get("MinValue", 0), entry.get("MaxValue", 2**31)

@@ -104,6 +104,8 @@ def test_the_risk_of_the_defaults_is_told_with_the_safe_value() -> None:
         ({"MaxReceiveCount": "5", "MaxAttempts": "5"}, "MaxReceiveCount must exceed MaxAttempts (5)"),
         ({"RetryCapSeconds": "43200", "MaxAttempts": "8"}, "RetryCapSeconds x MaxAttempts (345600) must be below"),
         ({"StatusTtlDays": "14"}, "StatusTtlDays must exceed DeadLetterRetentionSeconds"),
+        ({"AlarmEmail": "a@example.com", "Alarms": "false"}, "AlarmEmail needs Alarms=true"),
+        ({"AgeAlarmSeconds": "345600"}, "AgeAlarmSeconds (345600) must be below MessageRetentionSeconds (345600)"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -157,7 +159,7 @@ def test_the_role_may_do_no_more_than_it_needs() -> None:
 
 def test_no_name_is_fixed() -> None:
     """No resource is given a name, so that a second stack stands beside the first; names leave through the outputs."""
-    named = {"QueueName", "TableName", "RoleName", "LogGroupName", "AlarmName", "TopicName"}
+    named = {"QueueName", "TableName", "RoleName", "LogGroupName", "AlarmName", "TopicName", "DashboardName"}
     for resource, entry in _READ["Resources"].items():
         assert not named & entry["Properties"].keys(), resource
     assert "FunctionName" not in properties("Function")
@@ -254,6 +256,11 @@ def test_values_become_the_strings_that_cloudformation_takes() -> None:
         ("LogRetentionDays", 2, "LogRetentionDays is '2'; allowed are 1, 3, 5, 7"),
         ("FunctionRuntime", "python2.7", "FunctionRuntime is 'python2.7'; allowed are python3.11, "),
         ("TimeIndex", "yes", "TimeIndex is 'yes'; allowed are true, false"),
+        ("AlarmEmail", "team", "AlarmEmail is 'team'. AlarmEmail must be one e-mail address, such as team@example.com"),
+        ("AlarmEmail", "a@b", "AlarmEmail is 'a@b'. AlarmEmail must be"),
+        ("AlarmEmail", "a@example.com\n", "AlarmEmail is 'a@example.com\\n'. AlarmEmail must be"),
+        ("AlarmEmail", "a@example.com;b@example.com", "AlarmEmail is 'a@example.com;b@example.com'. AlarmEmail must"),
+        ("AlarmEmail", "\u00e4@example.com", "AlarmEmail is '\u00e4@example.com'. AlarmEmail must be"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused(name: str, value: object, says: str) -> None:
@@ -273,6 +280,14 @@ def test_any_value_is_accepted_or_refused(name: str, value: object) -> None:
         assert values[name].isascii()
         assert template.contradictions(values) is not None
         assert template.risks(values) is not None
+
+
+@pytest.mark.parametrize("value", ["", "team@example.com", "first.last+queue@mail.example.co.uk"])
+def test_an_address_or_none_is_accepted(value: str) -> None:
+    """One e-mail address may be told of alarms, or nobody; without alarms only nobody."""
+    values = template.effective(template.check({"AlarmEmail": value}))
+    assert template.contradictions(values) == []
+    assert template.contradictions({**template.effective({}), "Alarms": "false"}) == []
 
 
 def test_what_is_given_comes_before_what_is_deployed() -> None:
