@@ -9,6 +9,9 @@ Its CloudFormation hands the numbers of a mapping's scaling on as text, with whi
 mapping of the engine is polled any more; keeps a scaling that an update removes; and drops provisioned pollers and a
 function's reserved concurrency. All are set as the Lambda API sets them; the poller acts on all but the pollers.
 
+Its change sets list resources whose condition is false, and find no change where only conditions do, so that turning
+a part of the stack on or off would do nothing; they compare the resources that are made.
+
 Measured in docs/decisions.md; the version is pinned, and tests hold that all of these functions are there and do so.
 """
 
@@ -20,6 +23,7 @@ from typing import Any
 from ministack.app import main
 from ministack.services import _dynamodb_keywords as partiql
 from ministack.services import lambda_svc, sqs
+from ministack.services.cloudformation import changesets
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS
 
 #: The field that is completed last: a message that has it has all of them.
@@ -40,7 +44,7 @@ def spare() -> None:
 
 
 def mend() -> None:
-    """Let CloudFormation set what it drops: the scaling of a mapping, as numbers, and reserved concurrency."""
+    """Let CloudFormation set what it drops, scaling and reserved concurrency, and its change sets know conditions."""
     for kind, finish in (
         ("AWS::Lambda::EventSourceMapping", _scale_mapping),
         ("AWS::Lambda::Function", _reserve_concurrency),
@@ -49,6 +53,17 @@ def mend() -> None:
         # The new properties are the second of a create's arguments, and the third of an update's.
         handlers["create"] = _then(handlers["create"], finish, 1)
         handlers["update"] = _then(handlers["update"], finish, 2)
+    resolve = changesets._resolve_props_for_diff  # noqa: SLF001
+
+    def resolve_made(template: dict[str, Any], parameters: dict[str, Any], *stack: str) -> dict[str, Any]:
+        found = resolve(template, parameters, *stack)
+        if not found:
+            return {}
+        met = changesets._evaluate_conditions(template, parameters)  # noqa: SLF001
+        made = {name: one for name, one in found["Resources"].items() if met.get(one.get("Condition"), True)}
+        return {"Resources": made}
+
+    changesets._resolve_props_for_diff = resolve_made  # noqa: SLF001
 
 
 def _then(handle: Callable[..., Any], finish: Callable[[str, dict[str, Any]], None], place: int) -> Callable[..., Any]:
