@@ -100,7 +100,9 @@ def contradictions(values: Mapping[str, str]) -> list[str]:
 def _silent_alarms(values: Mapping[str, str]) -> list[str]:
     """Return one sentence for each pair of values with which an alarm can never reach anybody."""
     if values["Alarms"] == "false":
-        return ["AlarmEmail needs Alarms=true; without alarms there is nothing to send."] if values["AlarmEmail"] else []
+        return (
+            ["AlarmEmail needs Alarms=true; without alarms there is nothing to send."] if values["AlarmEmail"] else []
+        )
     if (age := int(values["AgeAlarmSeconds"])) >= (kept := int(values["MessageRetentionSeconds"])):
         return [f"AgeAlarmSeconds ({age}) must be below MessageRetentionSeconds ({kept}): no message gets that old."]
     return []
