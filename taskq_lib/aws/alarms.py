@@ -47,7 +47,7 @@ def read(stack: Stack) -> pd.DataFrame:
 
 
 def frame(described: list[Mapping[str, Any]], names: Mapping[str, str]) -> pd.DataFrame:
-    """Turn alarms as DescribeAlarms returns them into the frame of `read`; `names` gives each its name in the template."""
+    """Turn alarms as DescribeAlarms returns them into the frame of `read`; `names` gives each the template's name."""
     rows = [
         {
             "name": names.get(alarm["AlarmName"], alarm["AlarmName"]),

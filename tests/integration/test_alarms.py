@@ -27,6 +27,7 @@ RECORDED: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "SecondBacklogAlarm": ([5, 0, 7], [5, 1, 7]),
     "TaskFailureAlarm": ([0] * 19 + [1], [0] * 9 + [1]),  # 1 of 20, 1 of 10
     "AttemptFailureAlarm": ([0] * 9 + [1], [0] * 3 + [1]),  # 1 of 10, 1 of 4
+    "StoreAlarm": ([0, 0], [0, 1]),
     "TimeoutAlarm": ([20, 79.9], [20, 80]),
     "BreakerAlarm": ([0, 0], [0, 1]),  # of two types one
     "DeadLetterAlarm": ([0, 0], [1, 0]),
@@ -117,7 +118,7 @@ def test_every_alarm_is_driven(watched: Stack) -> None:
 # The longest window first: a value that is new to a short window is old to a long one, and stays in it.
 @pytest.mark.parametrize("name", RECORDED)
 def test_an_alarm_is_raised_and_comes_to_rest(watched: Stack, name: str) -> None:
-    """With the largest harmless values it is OK, with the smallest harmful ones in ALARM, and with the former OK again."""
+    """With the largest harmless values it is OK, with the smallest harmful ones in ALARM, then with the former OK."""
     good, bad = RECORDED[name]
     for values, state in ((good, "OK"), (bad, "ALARM"), (good, "OK")):
         drive(watched, name, values, state)
@@ -150,7 +151,7 @@ def there(target: Target, name: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("dashboard", [True, False])
-@pytest.mark.parametrize(("with_alarms", "metrics", "n"), [(True, True, 9), (True, False, 5), (False, True, 0)])
+@pytest.mark.parametrize(("with_alarms", "metrics", "n"), [(True, True, 10), (True, False, 6), (False, True, 0)])
 def test_alarms_and_dashboard_come_and_go_with_the_stack(
     target: Target, *, with_alarms: bool, metrics: bool, n: int, dashboard: bool
 ) -> None:
@@ -170,11 +171,11 @@ def test_they_are_turned_off_and_on_again(target: Target) -> None:
     planned = stacks.preview(target, deployed.name, {"Dashboard": False})
     assert planned.changes[["action", "resource"]].to_numpy().tolist() == [["Remove", "Overview"]]
     without = stacks.execute(planned, lambda _status: None)
-    assert there(target, without.name) == {"alarms": 9, "topics": 1, "dashboards": 0}
+    assert there(target, without.name) == {"alarms": 10, "topics": 1, "dashboards": 0}
     deploy(target, without.name, Alarms=False)
     assert there(target, without.name) == {"alarms": 0, "topics": 0, "dashboards": 0}
     again = deploy(target, without.name, Alarms=True, AlarmEmail="team@example.com", Dashboard=True)
-    assert there(target, again.name) == {"alarms": 9, "topics": 1, "dashboards": 1}
+    assert there(target, again.name) == {"alarms": 10, "topics": 1, "dashboards": 1}
     [mail] = target.client("sns").list_subscriptions_by_topic(TopicArn=again.outputs["TopicArn"])["Subscriptions"]
     assert (mail["Protocol"], mail["Endpoint"]) == ("email", "team@example.com")
     stacks.delete(again, delete_table=True, progress=lambda _status: None)

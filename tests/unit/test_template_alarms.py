@@ -86,8 +86,15 @@ def assert_published(namespace: str, name: str, dimension: str, value: str) -> N
 def test_an_alarm_watches_a_metric_that_exists(name: str) -> None:
     """An alarm names a published metric by its one dimension, and no unit, with which it might see no data at all."""
     alarm = ALARMS[name]
-    [dimension] = alarm["Dimensions"]
-    assert_published(alarm["Namespace"], alarm["MetricName"], dimension["Name"], dimension["Value"])
+    if name == "StoreAlarm":
+        # Its metric is made of log lines by this template, and has the stack in its namespace: a filter has no
+        # dimension that the line does not hold.
+        [made] = RESOURCES["StoreFailures"]["Properties"]["MetricTransformations"]
+        assert (made["MetricNamespace"], made["MetricName"]) == (alarm["Namespace"], alarm["MetricName"])
+        assert "Dimensions" not in alarm.keys() | made.keys()
+    else:
+        [dimension] = alarm["Dimensions"]
+        assert_published(alarm["Namespace"], alarm["MetricName"], dimension["Name"], dimension["Value"])
     assert "Unit" not in alarm
     assert "Metrics" not in alarm
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
@@ -125,6 +132,15 @@ def test_alarms_on_task_metrics_need_these() -> None:
         is_own = alarm["Namespace"] == "TaskQueue"
         assert (RESOURCES[name]["Condition"] == "HasTaskAlarms") == is_own, name
     assert _READ["Conditions"]["HasTaskAlarms"] == ["HasAlarms", ["Metrics", "true"]]
+
+
+def test_the_filter_counts_lines_that_the_function_writes() -> None:
+    """Each event that the metric filter looks for is one that the function logs as an error."""
+    pattern = RESOURCES["StoreFailures"]["Properties"]["FilterPattern"]
+    assert re.fullmatch(r"\{ \$\.event = \"[\w.]+\"( \|\| \$\.event = \"[\w.]+\")* \}", pattern)
+    sources = "".join(path.read_text() for path in (PROJECT_ROOT / "lambda" / "taskq_worker").glob("*.py"))
+    for event in re.findall(r'"([\w.]+)"', pattern):
+        assert f'log("{event}", level="ERROR"' in sources
 
 
 def test_the_second_queue_is_watched_like_the_first() -> None:
