@@ -120,6 +120,16 @@ def test_an_alarm_says_what_it_means_and_what_helps(name: str) -> None:
     assert len(says) <= 1024  # PutMetricAlarm
 
 
+def test_the_readme_lists_every_alarm() -> None:
+    """The README's table has each alarm once, with the notebooks that its own description names."""
+    readme = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`\w+Alarm`(?:, )?)+) \| .* \| (.*?) \|$", readme, re.MULTILINE)
+    listed = {name: set(NOTEBOOK.findall(notebooks)) for names, notebooks in rows for name in re.findall(r"\w+", names)}
+    assert listed.keys() == ALARMS.keys()
+    for name, notebooks in listed.items():
+        assert notebooks == set(NOTEBOOK.findall(ALARMS[name]["AlarmDescription"])), name
+
+
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_tells_the_topic_both_ways(name: str) -> None:
     """Who is told that something is wrong is told as well that it is over."""
