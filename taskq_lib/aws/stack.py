@@ -169,8 +169,8 @@ def resources(stack: Stack) -> pd.DataFrame:
         {
             "resource": entry["LogicalResourceId"],
             "type": entry["ResourceType"],
-            # A queue's is its URL, which holds the account's number.
-            "name": entry.get("PhysicalResourceId", "").rpartition("/")[2],
+            # A queue's is its URL, a topic's its ARN; both hold the account's number.
+            "name": re.split("[/:]", entry.get("PhysicalResourceId", ""))[-1],
             "kept": "yes" if entry["LogicalResourceId"] == "Table" else "no",
         }
         for page in pages

@@ -18,9 +18,10 @@ from tests.unit.events import task
 pytestmark = pytest.mark.integration
 
 TYPES = [
-    "AWS::DynamoDB::Table", "AWS::IAM::Role", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function",
-    "AWS::Logs::LogGroup", "AWS::SQS::Queue", "AWS::SQS::Queue", "AWS::SQS::QueuePolicy",
-    "AWS::SQS::QueuePolicy",
+    *["AWS::CloudWatch::Alarm"] * 10, "AWS::CloudWatch::Dashboard", "AWS::DynamoDB::Table", "AWS::IAM::Role",
+    "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function", "AWS::Logs::LogGroup",
+    "AWS::Logs::MetricFilter", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SQS::Queue", "AWS::SQS::Queue",
+    "AWS::SQS::QueuePolicy", "AWS::SQS::QueuePolicy",
 ]  # fmt: skip
 #: A resource that the engine accepts in a template and refuses to make.
 BROKEN = """
@@ -200,6 +201,8 @@ def test_the_template_refuses_by_itself(target: Target, name: str, monkeypatch: 
         deploy(target, name, BatchSize=11)
     with pytest.raises((ClientError, StackFailed), match="MaximumConcurrency is 0"):
         deploy(target, name, MaximumConcurrency=1)
+    with pytest.raises((ClientError, StackFailed), match="AlarmEmail needs Alarms=true"):
+        deploy(target, name, AlarmEmail="a@example.com", Alarms=False)
 
 
 @pytest.mark.usefixtures("stack")
