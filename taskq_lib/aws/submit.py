@@ -72,7 +72,7 @@ def send_one(stack: Stack, task: Task, group: str | None = None) -> str:
         body = task.to_body()
     except InvalidMessage as error:
         raise BadInput(f"The task cannot be sent: {error}.") from error
-    url, envelope = address(stack, task, group and routing.check_group(group))
+    url, envelope = address(stack, task, None if group is None else routing.check_group(group))
     answer = stack.target.client("sqs").send_message(QueueUrl=url, MessageBody=body, **envelope)
     message_id: str = answer["MessageId"]
     return message_id
