@@ -85,13 +85,14 @@ def counts(stack: Stack) -> Counts:
     )
 
 
-def refuse_messages(found: Counts, *, allowed: bool) -> None:
-    """Raise `BadInput` where the queues hold messages, which a teardown would destroy, and that was not allowed."""
-    if found.n_unsettled + found.n_dead and not allowed:
+def refuse_messages(found: Counts, n_scheduled: int, *, allowed: bool) -> None:
+    """Raise `BadInput` where a teardown would destroy messages or scheduled tasks, and that was not allowed."""
+    if found.n_unsettled + found.n_dead + n_scheduled and not allowed:
         raise BadInput(
-            f"The queue holds {found.n_unsettled:,} messages and the dead-letter queue {found.n_dead:,}; "
-            "a teardown destroys them.",
-            "Let the queue drain and look at the dead letters (50_failures), or set discard_messages to True.",
+            f"The queue holds {found.n_unsettled:,} messages, the dead-letter queue {found.n_dead:,}, and "
+            f"{n_scheduled:,} tasks are scheduled; a teardown destroys them.",
+            "Let the queue drain, look at the dead letters (50_failures) and cancel what is scheduled (taskq cancel), "
+            "or set discard_messages to True.",
         )
 
 
