@@ -50,6 +50,7 @@ class Batch:
     """What one invocation works with."""
 
     settings: Settings
+    queue_url: str  #: Of the queue that the records come from
     store: StatusStore
     breakers: Breakers
     deadline: float  #: Unix seconds: when running tasks must have ended
@@ -62,7 +63,7 @@ class Batch:
 
 def handle_batch(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Process the event's records; returns the partial batch response that names the ones to deliver again."""
-    batch = _begin(context)
+    batch = _begin(event, context)
     deliveries, twins, invalid = parse_records(event)
     batch.n_twins = Counter(twin.task.task_id for twin in twins)
     claims = _claim(batch, deliveries)
@@ -83,8 +84,11 @@ def client(service: str) -> Any:
     return _clients[service]
 
 
-def _begin(context: Any) -> Batch:
+def _begin(event: Mapping[str, Any], context: Any) -> Batch:
     now, settings = time.time(), Settings.from_environment(os.environ)
+    # A mapping reads one queue, so all records of an event come from it.
+    sources = [record["eventSourceARN"] for record in event["Records"][:1]]
+    queue_url = settings.queue_url(sources[0]) if sources else ""
     ends_at = now + context.get_remaining_time_in_millis() / 1000
     log_entry = {"received": round(now, 3), "requestId": context.aws_request_id}
     if not _invocations:
@@ -107,7 +111,12 @@ def _begin(context: Any) -> Batch:
         memory=_memory,
     )
     return Batch(
-        settings=settings, store=store, breakers=breakers, deadline=ends_at - MARGIN_S, lease_until=lease_until
+        settings=settings,
+        queue_url=queue_url,
+        store=store,
+        breakers=breakers,
+        deadline=ends_at - MARGIN_S,
+        lease_until=lease_until,
     )
 
 
@@ -247,7 +256,7 @@ def _conclude(batch: Batch, results: Sequence[Result], besides: Collection[str] 
             # If it was claimed, its lease runs out unused, and it counts as an attempt that vanished.
             log("taskq.release_failed", level="ERROR", taskId=claim.delivery.task.task_id)
         batch.doubtful.clear()
-    delay(client("sqs"), batch.settings.queue_url, batch.returned[batch.n_delayed :])
+    delay(client("sqs"), batch.queue_url, batch.returned[batch.n_delayed :])
     batch.n_delayed = len(batch.returned)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from taskq_lib import due
-from taskq_lib.aws import status
+from taskq_lib.aws import routing, status, submit
 from taskq_lib.aws.frames import TIME
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import BadInput, NotDone
@@ -52,14 +52,16 @@ def at(stack: Stack, task: Task, when: datetime, group: str | None = None) -> Pl
     Raises `BadInput` where the time is naive, past or over a year ahead, the task breaks the contract, is scheduled
     already, or the stack has no schedule group.
     """
+    if group is not None:
+        routing.check_group(group)
     now = datetime.now(UTC)
     due_s = math.ceil(due.check(when, now).timestamp())
     delay_s = max(1, math.ceil(due_s - now.timestamp()))
-    if delay_s > MAX_DELAY_S or _is_fifo(stack):
+    if delay_s > MAX_DELAY_S or stack.is_fifo:
         return _schedule(stack, task, due_s, group)
-    extra = {"MessageGroupId": group} if group else {}
+    url, envelope = submit.address(stack, task, group)
     answer = stack.target.client("sqs").send_message(
-        QueueUrl=stack.queue_url, MessageBody=_body(task, due_s), DelaySeconds=delay_s, **extra
+        QueueUrl=url, MessageBody=_body(task, due_s), DelaySeconds=delay_s, **envelope
     )
     return Placed(due_at=datetime.fromtimestamp(due_s, UTC), message_id=answer["MessageId"])
 
@@ -115,15 +117,16 @@ def _schedule(stack: Stack, task: Task, due_s: int, group: str | None = None) ->
     """Make the one-time schedule that sends `task` at `due_s` (Unix seconds)."""
     due_time = datetime.fromtimestamp(due_s, UTC)
     target: dict[str, Any] = {
-        "Arn": stack.outputs["QueueArn"],
+        "Arn": stack.queue_for(task.type, task.priority).arn,
         "RoleArn": stack.outputs.get("SchedulerRoleArn"),
         # The API's model bounds it below only; the body itself has at most 1 MiB.
         "Input": _body(task, due_s),
         "RetryPolicy": _RETRY,
     }
-    if _is_fifo(stack) or group:
-        target["SqsParameters"] = {"MessageGroupId": group or task.type}
-    if not _is_fifo(stack):
+    # It can be told a message group and no deduplication id: FIFO queues make that from the body.
+    if (message_group := submit.address(stack, task, group).envelope.get("MessageGroupId")) is not None:
+        target["SqsParameters"] = {"MessageGroupId": message_group}
+    if not stack.is_fifo:
         # Only a standard queue can take what could not be delivered (user guide, configuring a dead-letter queue).
         target["DeadLetterConfig"] = {"Arn": stack.outputs["DeadLetterQueueArn"]}
     scheduler = stack.target.client("scheduler")
@@ -152,10 +155,6 @@ def _body(task: Task, due_s: int) -> str:
         return replace(task, enqueued_at=float(due_s)).to_body()
     except InvalidMessage as error:
         raise BadInput(f"The task cannot be sent: {error}.") from error
-
-
-def _is_fifo(stack: Stack) -> bool:
-    return stack.queue_url.endswith(".fifo")
 
 
 def _group(stack: Stack) -> str | None:

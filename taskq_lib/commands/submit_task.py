@@ -9,7 +9,7 @@ import uuid
 from datetime import UTC, datetime
 
 from taskq_lib import due
-from taskq_lib.aws import schedule, submit
+from taskq_lib.aws import routing, schedule, submit
 from taskq_lib.commands import options
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import PRIORITY_DEFAULT, InvalidMessage, Task, task_types
@@ -21,6 +21,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--type", required=True, help=f"task type: {', '.join(task_types())}")
     parser.add_argument("--data", required=True, help='the type\'s fields as JSON, such as \'{"to": "a@example.com"}\'')
     parser.add_argument("--priority", type=int, default=PRIORITY_DEFAULT, help="0 to 9, 9 most urgent; default 5")
+    parser.add_argument(
+        "--group", metavar="KEY", help="message group: what keeps its order on FIFO queues (default the type), "
+        "and the tenant on standard ones (default none)",
+    )  # fmt: skip
     parser.add_argument("--task-id", help="the idempotency key; default a new one")
     parser.add_argument("--run-id", help="a run the task belongs to; default none")
     when = parser.add_mutually_exclusive_group()
@@ -35,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """Send the task; one that breaks the contract, or its due time, is refused before AWS is asked anything."""
     task, when = _task(args), _when(args)
     stack = options.stack_of(args)
-    placed = schedule.at(stack, task, when) if when else None
-    message_id = placed.message_id if placed else submit.send_one(stack, task)
+    placed = schedule.at(stack, task, when, args.group) if when else None
+    message_id = placed.message_id if placed else submit.send_one(stack, task, args.group)
     if args.json:
         at = {"due_at": placed.due_at.isoformat()} if placed else {}
         print(json.dumps({"task_id": task.task_id, "message_id": message_id, **at}))
@@ -67,6 +71,8 @@ def _task(args: argparse.Namespace) -> Task:
         raise BadInput(f"--data is not JSON: {error}.", 'Quote it for the shell: --data \'{"to": "a@b.c"}\'') from error
     except InvalidMessage as error:
         raise BadInput(f"The task cannot be sent: {error}.") from error
+    if args.group is not None:
+        routing.check_group(args.group)
     return task
 
 

@@ -13,7 +13,7 @@ from taskq_lib.aws.stack import Stack
 from taskq_worker import batch
 from taskq_worker.breaker import Memory
 from taskq_worker.contract import Task
-from tests.unit.events import Context, ids
+from tests.unit.events import SOURCE, Context, ids
 
 
 class Function:
@@ -25,10 +25,12 @@ class Function:
         self.queue, self.dead = (
             self.sqs.create_queue(QueueName=f"{name}-{uuid.uuid4().hex}")["QueueUrl"] for name in ("queue", "dead")
         )
+        self.source = self._arn(self.queue)
         self.patch = patch
         self.set(
             TASKQ_TABLE=stack.table,
-            TASKQ_QUEUE_URL=self.queue,
+            # The second is where made-up records come from, as if it had a mapping as well.
+            TASKQ_QUEUE_URLS=f"{self.queue},http://localhost/{SOURCE.rpartition(':')[2]}",
             TASKQ_DEAD_LETTER_QUEUE_URL=self.dead,
             TASKQ_MAX_ATTEMPTS="3",
             TASKQ_RETRY_BASE_S="0",
@@ -53,6 +55,10 @@ class Function:
         #: Operation and parameters of each request since the last `forget`
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.forget()
+
+    def _arn(self, queue: str) -> str:
+        attributes = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+        return str(attributes["QueueArn"])
 
     def set(self, **environment: str) -> None:
         """Set variables of the function's environment."""
@@ -89,6 +95,7 @@ class Function:
                     "receiptHandle": message["ReceiptHandle"],
                     "body": message["Body"],
                     "attributes": message["Attributes"],
+                    "eventSourceARN": self.source,
                     "messageAttributes": {
                         name: {"stringValue": value.get("StringValue"), "dataType": value["DataType"]}
                         for name, value in message.get("MessageAttributes", {}).items()

@@ -251,7 +251,7 @@ def replaced(name: str, replacement: str) -> stack.Preview:
 
 def test_a_replacement_is_refused_unless_it_is_wanted() -> None:
     """A change that would give the stack an empty queue is refused by name, unless it was allowed; others are not."""
-    with pytest.raises(BadInput, match="The change would replace Queue; the new one starts empty"):
+    with pytest.raises(BadInput, match="The change would replace or remove Queue; what is in it would not be read"):
         stack.refuse_replacement(replaced("s", "True"), allowed=False)
     stack.refuse_replacement(replaced("s", "True"), allowed=True)
     stack.refuse_replacement(replaced("s", "False"), allowed=False)

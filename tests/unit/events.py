@@ -12,6 +12,8 @@ from taskq_worker.records import Delivery, parse_records
 from taskq_worker.store import Claim, Verdict
 
 _NUMBERS = itertools.count(1)
+#: The ARN of the queue that made-up records come from.
+SOURCE = "arn:aws:sqs:us-east-1:123456789012:queue"
 
 
 @dataclass(kw_only=True)
@@ -54,7 +56,7 @@ def record(body: str, *, message_id: str | None = None, receives: int = 1, sent_
         "messageAttributes": {},
         "md5OfBody": "",
         "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:queue",
+        "eventSourceARN": SOURCE,
         "awsRegion": "us-east-1",
     }
 
