@@ -102,7 +102,7 @@ def counts(stack: Stack) -> Counts:
     return Counts(by_queue=held, n_dead=sum(dead), n_dead_hidden=dead.n_in_flight)
 
 
-def refuse_messages(found: Counts, n_scheduled: int, *, allowed: bool) -> None:
+def refuse_messages(found: Counts, n_scheduled: int = 0, *, allowed: bool) -> None:
     """Raise `BadInput` where a teardown would destroy messages or scheduled tasks, and that was not allowed."""
     if found.n_unsettled + found.n_dead + n_scheduled and not allowed:
         holds = "queue holds" if len(found.by_queue) == 1 else "queues hold"

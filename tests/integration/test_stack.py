@@ -251,7 +251,7 @@ def replaced(name: str, replacement: str) -> stack.Preview:
 
 def test_a_replacement_is_refused_unless_it_is_wanted() -> None:
     """A change that would give the stack an empty queue is refused by name, unless it was allowed; others are not."""
-    with pytest.raises(BadInput, match="The change would replace or remove Queue; what is in it would not be read"):
+    with pytest.raises(BadInput, match="The change would replace Queue; the new one starts empty"):
         stack.refuse_replacement(replaced("s", "True"), allowed=False)
     stack.refuse_replacement(replaced("s", "True"), allowed=True)
     stack.refuse_replacement(replaced("s", "False"), allowed=False)
@@ -297,7 +297,7 @@ def test_messages_are_counted_before_they_are_destroyed(target: Target, name: st
     target.client("lambda").update_event_source_mapping(UUID=deployed.outputs["EventSourceMappingId"], Enabled=False)
     with pytest.raises(NotDone, match=r"is Disabled: tasks wait in the queue\.\n.*--enabled"):
         control.wait_enabled(deployed)
-    queues.refuse_messages(queues.counts(deployed), 0, allowed=False)
+    queues.refuse_messages(queues.counts(deployed), allowed=False)
     for i in range(3):
         submit.send_one(deployed, task(f"{name}-{i}"))
     target.client("sqs").send_message(QueueUrl=deployed.dead_letter_queue_url, MessageBody="{")
@@ -305,5 +305,5 @@ def test_messages_are_counted_before_they_are_destroyed(target: Target, name: st
     assert (counts.n_visible, counts.n_in_flight, counts.n_delayed, counts.n_dead) == (3, 0, 0, 1)
     assert counts.facts() == {"visible": 3, "in flight": 0, "delayed": 0, "dead letters": 1}
     with pytest.raises(BadInput, match="The queue holds 3 messages and the dead-letter queue 1"):
-        queues.refuse_messages(counts, 0, allowed=False)
-    queues.refuse_messages(counts, 0, allowed=True)
+        queues.refuse_messages(counts, allowed=False)
+    queues.refuse_messages(counts, allowed=True)
