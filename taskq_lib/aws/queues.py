@@ -102,14 +102,15 @@ def counts(stack: Stack) -> Counts:
     return Counts(by_queue=held, n_dead=sum(dead), n_dead_hidden=dead.n_in_flight)
 
 
-def refuse_messages(found: Counts, *, allowed: bool) -> None:
-    """Raise `BadInput` where the queues hold messages, which a teardown would destroy, and that was not allowed."""
-    if found.n_unsettled + found.n_dead and not allowed:
+def refuse_messages(found: Counts, n_scheduled: int = 0, *, allowed: bool) -> None:
+    """Raise `BadInput` where a teardown would destroy messages or scheduled tasks, and that was not allowed."""
+    if found.n_unsettled + found.n_dead + n_scheduled and not allowed:
         holds = "queue holds" if len(found.by_queue) == 1 else "queues hold"
         raise BadInput(
-            f"The {holds} {found.n_unsettled:,} messages and the dead-letter queue {found.n_dead:,}; "
-            "a teardown destroys them.",
-            "Let the queue drain and look at the dead letters (50_failures), or set discard_messages to True.",
+            f"The {holds} {found.n_unsettled:,} messages, the dead-letter queue {found.n_dead:,}, and "
+            f"{n_scheduled:,} tasks are scheduled; a teardown destroys them.",
+            "Let the queue drain, look at the dead letters (50_failures) and cancel what is scheduled (taskq cancel), "
+            "or set discard_messages to True.",
         )
 
 

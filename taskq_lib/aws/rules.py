@@ -69,7 +69,8 @@ def evaluate(node: Any, values: Mapping[str, str]) -> Any:
         return node
     [(name, arguments)] = node.items()
     if name == "Ref":
-        return values[arguments]
+        # What the deployment alone knows, such as AWS::Region, may be missing; it then equals nothing.
+        return values.get(arguments) if arguments.startswith("AWS::") else values[arguments]
     if name not in _FUNCTIONS:
         raise ValueError(f"{name} is not a function that the rules of this template use.")
     return _FUNCTIONS[name](evaluate(arguments, values))

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from botocore.exceptions import ClientError
 
-from taskq_lib.aws import package, routing, template
+from taskq_lib.aws import package, routing, tables, template
 from taskq_lib.aws.routing import Queue
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone, StackFailed, StackNotFound
@@ -82,6 +82,7 @@ class Preview:
     parameters: Mapping[str, str] = field(repr=False)  #: The complete set the stack would have
     changes: pd.DataFrame = field(repr=False)  #: action, resource, type, replacement (all str)
     change_set: str | None = field(repr=False, default=None)  #: Its ARN
+    ended_replica: str = field(repr=False, default="")  #: The region whose replica of the table it would delete
 
 
 def check_name(name: str) -> None:
@@ -116,8 +117,11 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
     found = _find(target, name)
     deployed = _parameters(found) if found else {}
     values = template.effective(given, deployed)
-    if wrong := template.contradictions(values):
+    if wrong := template.contradictions({**values, "AWS::Region": target.region}):
         raise BadInput(" ".join(wrong))
+    tables.check_regions(
+        target, values["ReplicaRegion"], values["ExistingTableName"], time_index=values["TimeIndex"] == "true"
+    )
     found = _clear_failed_create(target, name, found)
     # A stack in review is one that was only ever previewed.
     kind = "create" if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS" else "update"
@@ -127,21 +131,25 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
     if changes is None:
         target.client("cloudformation").delete_change_set(ChangeSetName=change_set)
         return Preview(target=target, name=name, kind="none", parameters=values, changes=_frame([]))
+    replica = deployed.get("ReplicaRegion", "")
+    ended = replica if values["ReplicaRegion"] != replica else ""
     return Preview(
-        target=target, name=name, kind=kind, parameters=values, changes=_frame(changes), change_set=change_set
-    )
+        target=target, name=name, kind=kind, parameters=values, changes=_frame(changes), change_set=change_set,
+        ended_replica=ended,
+    )  # fmt: skip
 
 
 def refuse_replacement(planned: Preview, *, allowed: bool) -> None:
     """Raise `BadInput` where the change would replace or remove a queue or the table and that was not allowed."""
     changes = planned.changes
     ends = (changes["replacement"] == "True") | (changes["action"] == "Remove")
-    kept = changes["type"].isin(["AWS::SQS::Queue", "AWS::DynamoDB::Table"]) & ends
-    if planned.kind == "update" and kept.any() and not allowed:
+    kept = changes["type"].isin(["AWS::SQS::Queue", "AWS::DynamoDB::GlobalTable"]) & ends
+    lost = changes.loc[kept, "resource"].tolist()
+    lost += [f"the table's replica in {planned.ended_replica}"] if planned.ended_replica else []
+    if planned.kind == "update" and lost and not allowed:
         discard(planned)
         raise BadInput(
-            f"The change would replace or remove {', '.join(changes.loc[kept, 'resource'])}; what is in it would not "
-            "be read any more.",
+            f"The change would replace or remove {', '.join(lost)}; what is in it would not be read any more.",
             "Leave that parameter as it is deployed, or set allow_replacement to True.",
         )
 
@@ -201,8 +209,14 @@ def resources(stack: Stack) -> pd.DataFrame:
 def delete(stack: Stack, *, delete_table: bool = False, progress: Callable[[str], None] = print) -> None:
     """Delete the stack and its code and verify that it is gone; the status table stays unless `delete_table`.
 
-    Raises `StackFailed` where CloudFormation could not delete it, `NotDone` where something is still there.
+    That deletes the table of this region; a replica elsewhere stays. Raises `BadInput` where the table is not the
+    stack's own, `StackFailed` where CloudFormation could not delete it, `NotDone` where something is still there.
     """
+    if delete_table and stack.parameters.get("ExistingTableName"):
+        raise BadInput(
+            f"Table {stack.table!r} is not stack {stack.name!r}'s own (ExistingTableName); nothing was deleted.",
+            "Leave delete_table False; a replica goes with the ReplicaRegion of the stack that made it.",
+        )
     target, since = stack.target, time.time()
     cloudformation = target.client("cloudformation")
     cloudformation.delete_stack(StackName=stack.name)

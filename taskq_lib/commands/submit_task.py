@@ -1,4 +1,4 @@
-"""Send one task to the queue and print its id."""
+"""Send one task to the queue, at once or when it is due, and print its id."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 import json
 import time
 import uuid
+from datetime import UTC, datetime
 
-from taskq_lib.aws import routing, submit
+from taskq_lib import due
+from taskq_lib.aws import routing, schedule, submit
 from taskq_lib.commands import options
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import PRIORITY_DEFAULT, InvalidMessage, Task, task_types
@@ -25,11 +27,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--task-id", help="the idempotency key; default a new one")
     parser.add_argument("--run-id", help="a run the task belongs to; default none")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument(
+        "--at", metavar="TIME", help="when it is due, with its zone: 2026-12-01T08:00:00Z; default at once"
+    )
+    when.add_argument("--in", dest="in_", metavar="LENGTH", help="how long from now it is due: 90s, 15m, 2h or 3d")
     options.as_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Send the task; a task that breaks the contract is refused before AWS is asked anything."""
+    """Send the task; one that breaks the contract, or its due time, is refused before AWS is asked anything."""
+    task, when = _task(args), _when(args)
+    stack = options.stack_of(args)
+    placed = schedule.at(stack, task, when, args.group) if when else None
+    message_id = placed.message_id if placed else submit.send_one(stack, task, args.group)
+    if args.json:
+        at = {"due_at": placed.due_at.isoformat()} if placed else {}
+        print(json.dumps({"task_id": task.task_id, "message_id": message_id, **at}))
+    else:
+        print(task.task_id)
+    return 0
+
+
+def _when(args: argparse.Namespace) -> datetime | None:
+    now = datetime.now(UTC)
+    if args.at is not None:
+        return due.read_time(args.at, now)
+    return due.read_length(args.in_, now) if args.in_ is not None else None
+
+
+def _task(args: argparse.Namespace) -> Task:
     try:
         task = Task(
             task_id=args.task_id or str(uuid.uuid4()),
@@ -46,12 +73,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"The task cannot be sent: {error}.") from error
     if args.group is not None:
         routing.check_group(args.group)
-    message_id = submit.send_one(options.stack_of(args), task, args.group)
-    if args.json:
-        print(json.dumps({"task_id": task.task_id, "message_id": message_id}))
-    else:
-        print(task.task_id)
-    return 0
+    return task
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
-from ministack.services import lambda_svc
+from ministack.services import dynamodb, lambda_svc, scheduler
 from ministack.services.cloudformation import changesets
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS
 
@@ -67,3 +68,83 @@ def _scale_mapping(mapping_id: str, properties: dict[str, Any]) -> None:
 def _reserve_concurrency(function_name: str, properties: dict[str, Any]) -> None:
     reserved = properties.get("ReservedConcurrentExecutions")
     lambda_svc._functions[function_name]["concurrency"] = None if reserved is None else int(reserved)  # noqa: SLF001
+
+
+def global_tables() -> None:
+    """Let CloudFormation set a global table's encryption, expiry, backups and replicas as the DynamoDB API does.
+
+    It drops them, and makes the table anew, empty, at any update. Replication itself is the engine's own: a write is in
+    the other regions at once, where DynamoDB takes about a second. It leaves out writes by PartiQL, as the function's
+    are; they are handed to it.
+    """
+    tables = _RESOURCE_HANDLERS["AWS::DynamoDB::GlobalTable"]
+    tables["create"] = _then(tables["create"], _replicate, 1)
+    tables |= {"update": _then(_update_table, _replicate, 2), "update_with_logical_id": True}
+    for name in ("_partiql_insert", "_partiql_update"):
+        setattr(dynamodb, name, _replicated(getattr(dynamodb, name)))
+
+
+def _update_table(
+    table_name: str, old: dict[str, Any], new: dict[str, Any], stack_name: str, logical_id: str
+) -> tuple[str, Any]:
+    """Update as a table of one region is updated: by its logical id, without which it is taken for a renamed one."""
+    update = _RESOURCE_HANDLERS["AWS::DynamoDB::Table"]["update"]
+    plain = {name: value for name, value in new.items() if name != "Replicas"}
+    made: tuple[str, Any] = update(table_name, old, plain, stack_name, logical_id)
+    return made
+
+
+def _replicate(table_name: str, properties: dict[str, Any]) -> None:
+    home, table = dynamodb.get_region(), dynamodb._tables[table_name]  # noqa: SLF001
+    backups = {one["Region"]: one.get("PointInTimeRecoverySpecification", {}) for one in properties["Replicas"]}
+    there = set(dynamodb._replica_group(table)) | {home}  # noqa: SLF001
+    updates = [{"Create": {"RegionName": region}} for region in sorted(backups.keys() - there)]
+    updates += [{"Delete": {"RegionName": region}} for region in sorted(there - backups.keys())]
+    if "TimeToLiveSpecification" in properties:
+        _ask("_update_ttl", table_name, TimeToLiveSpecification=properties["TimeToLiveSpecification"])
+    if "SSESpecification" in properties:
+        encrypted = {"Enabled": properties["SSESpecification"]["SSEEnabled"], "SSEType": "KMS"}
+        _ask("_update_table", table_name, SSESpecification=encrypted)
+    if updates:
+        _ask("_update_table", table_name, ReplicaUpdates=updates)
+    for region, wanted in backups.items():
+        enabled = str(wanted.get("PointInTimeRecoveryEnabled", False)).lower() == "true"
+        specification = {"PointInTimeRecoveryEnabled": enabled}
+        with dynamodb.request_scope(dynamodb.get_account_id(), region):
+            _ask("_update_continuous_backups", table_name, PointInTimeRecoverySpecification=specification)
+
+
+def _ask(operation: str, table_name: str, **values: Any) -> None:
+    status, _headers, body = getattr(dynamodb, operation)({"TableName": table_name, **values})
+    if status >= 400:
+        raise ValueError(f"AWS::DynamoDB::GlobalTable: {body!r}")
+
+
+def _replicated(run: Callable[..., Any]) -> Callable[..., Any]:
+    def run_and_replicate(table: dict[str, Any], parsed: dict[str, Any], *rest: Any) -> Any:
+        answer = run(table, parsed, *rest)
+        if answer[0] == 200 and dynamodb._replica_group(table):  # noqa: SLF001
+            item = parsed.get("item") or {}
+            equal = {name: value for name, operator, value in parsed.get("conditions") or [] if operator == "="}
+            keys = equal | item.get("M", item)
+            key, sort_key = (keys[table[name]] if table[name] else None for name in ("pk_name", "sk_name"))
+            rows = table["items"][dynamodb._extract_key_val(key)]  # noqa: SLF001
+            new = rows[dynamodb._extract_key_val(sort_key) if sort_key else "__no_sort__"]  # noqa: SLF001
+            dynamodb._replicate_write(table, "MODIFY", None, new)  # noqa: SLF001
+        return answer
+
+    return run_and_replicate
+
+
+def schedules_in_pages() -> None:
+    """List schedules in pages: the engine cuts a list after `MaxResults` and names no next token."""
+    listed = scheduler._list_schedules  # noqa: SLF001
+
+    def page(query: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        status, headers, body = listed({**query, "MaxResults": 10**9})
+        found = json.loads(body)["Schedules"]
+        start, size = int(query.get("NextToken", 0)), int(query.get("MaxResults", 100))
+        after = {"NextToken": str(start + size)} if start + size < len(found) else {}
+        return status, headers, json.dumps({"Schedules": found[start : start + size], **after}).encode()
+
+    scheduler._list_schedules = page  # noqa: SLF001

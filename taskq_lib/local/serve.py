@@ -38,4 +38,6 @@ if __name__ == "__main__":
     spare()
     mends.concurrency_of_stacks()
     mends.conditions_of_change_sets()
+    mends.global_tables()
+    mends.schedules_in_pages()
     main()
