@@ -1,8 +1,8 @@
-"""What the engine's process runs: MiniStack, spared work that it does again and again.
+"""What the engine's process runs: MiniStack, spared work that it does again and again, and mended (`mends`).
 
 It splits the text of every PartiQL statement into tokens, twice, though the function's statements differ in their
 parameters only; and at every receive it completes the fields of every message in the queue, though that is done once
-for each. And the garbage collector walks all messages and items, which stay, again and again. None of it changes what
+for each. And the garbage collector walks all messages and items, which stay, again and again. None of that changes what
 the engine answers. Measured in docs/decisions.md; the version is pinned, and a test holds that
 both functions are there and idempotent.
 """
@@ -14,6 +14,8 @@ from typing import Any
 from ministack.app import main
 from ministack.services import _dynamodb_keywords as partiql
 from ministack.services import sqs
+
+from taskq_lib.local import mends
 
 #: The field that is completed last: a message that has it has all of them.
 LAST_FIELD = "seq"
@@ -34,4 +36,5 @@ def spare() -> None:
 
 if __name__ == "__main__":
     spare()
+    mends.concurrency_of_stacks()
     main()
