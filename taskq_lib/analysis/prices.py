@@ -1,4 +1,4 @@
-"""The price table: dated, with a source for each row, and meant to be edited; read strictly, since a wrong row is money.
+"""The price table: dated, with a source for each row, meant to be edited, and read strictly: a wrong row is money.
 
 `prices.csv` beside this file holds list prices of one region before free tiers. A table of one's own has the same rows.
 """

@@ -21,9 +21,7 @@ Counts = NDArray[np.int64]
 PRODUCER, MAPPING, FUNCTION = "producer", "mapping", "function"
 
 
-def of_run(
-    batches: pd.DataFrame, sends: pd.DataFrame, body_bytes: "pd.Series[int]", *, is_burst: bool
-) -> pd.DataFrame:
+def of_run(batches: pd.DataFrame, sends: pd.DataFrame, body_bytes: "pd.Series[int]", *, is_burst: bool) -> pd.DataFrame:
     """Return the requests of a run from its `batches` (`of_batches`), its `sends`, and `body_bytes` by task id.
 
     `is_burst` says that the producer sent all tasks at once; else they came over time.
@@ -57,10 +55,10 @@ def of_run(
 def of_batches(tasks: pd.DataFrame, attempts: pd.DataFrame, body_bytes: "pd.Series[int]") -> pd.DataFrame:
     """Return one row an invocation, the ones that no attempt names at the end.
 
-    Columns: `batch` (its request id, or a name of its own), `is_seen` (bool: an attempt names it), `n_types` (of
-    tasks in it), `n_records`, `n_ended` (messages that are deleted after it), `n_dead`, `n_bytes` and `n_dead_bytes` (of bodies), `n_executes`,
-    `n_visibility`, `n_dead_requests` (requests that it sends), all int64; `duration_s` (float64: from its begin to the
-    end of its last task, missing where none is known) and `is_cold` (bool).
+    Columns: `batch` (its request id, or a name of its own), `is_seen` (bool: an attempt names it), `n_types` (of tasks
+    in it), `n_records`, `n_ended` (messages that are deleted after it), `n_dead`, `n_bytes` and `n_dead_bytes` (of
+    bodies), `n_executes`, `n_visibility`, `n_dead_requests` (requests that it sends), all int64; `duration_s` (float64:
+    from its begin to the end of its last task, missing where none is known) and `is_cold` (bool).
     """
     require(tasks, "tasks", "task_id", "state", "n_attempts", "n_duplicates")
     rows = classify(tasks, attempts)
@@ -86,14 +84,14 @@ def of_batches(tasks: pd.DataFrame, attempts: pd.DataFrame, body_bytes: "pd.Seri
     frame = pd.DataFrame(marks).astype("int64").assign(batch=rows["batch"])
     found = frame.groupby("batch", sort=False).sum().reset_index()
     executes = _steps(found["n_records"]) + _steps(found["n_known"]) + _steps(found["n_reopened"])
-    found["n_executes"] = (
-        executes + found["n_suspect"] + found["n_suspect_ended"] + _steps(found["n_recorded"])
-    )
+    found["n_executes"] = executes + found["n_suspect"] + found["n_suspect_ended"] + _steps(found["n_recorded"])
     found["n_visibility"] = _requests(found["n_again"]) + found["n_again_alone"]
     found["n_dead_requests"] = _requests(found["n_dead"] - found["n_dead_alone"]) + found["n_dead_alone"]
     times = rows.groupby("batch", sort=False).agg(begun=("received_at", "min"), ended=("finished_at", "max"))
     found["duration_s"] = (times["ended"] - times["begun"]).dt.total_seconds().to_numpy()
-    found["is_cold"] = rows["cold_start"].fillna(value=False).groupby(rows["batch"], sort=False).any().to_numpy(dtype=bool)
+    found["is_cold"] = (
+        rows["cold_start"].fillna(value=False).groupby(rows["batch"], sort=False).any().to_numpy(dtype=bool)
+    )
     found["is_seen"] = ~found["batch"].str.startswith("lost-")
     found["n_types"] = rows.groupby("batch", sort=False)["task_type"].nunique().to_numpy(dtype="int64")
     kept = ["batch", "is_seen", "n_types", "n_records", "n_ended", "n_dead", "n_bytes", "n_dead_bytes", "n_executes"]
@@ -108,7 +106,7 @@ def _unseen(tasks: pd.DataFrame, rows: pd.DataFrame, body_bytes: "pd.Series[int]
     given_up = rows.loc[rows["is_dead"] & rows["outcome"].eq("lost"), "task_id"]
     # Requests to the table: a claim that is refused twice and a note; the same and a record; the note alone.
     kinds = [
-        (tasks["task_id"].repeat(n_twice), "duplicate", 3, 0),
+        (tasks["task_id"].repeat(n_twice.tolist()), "duplicate", 3, 0),
         (given_up, "given up", 3, 1),
         (tasks.loc[never, "task_id"], "invalid", 1, 1),
     ]
@@ -151,9 +149,9 @@ def _packed(sizes: list[int]) -> list[int]:
 
 def _requests(n: "pd.Series[int]") -> Counts:
     """Return in how many requests of ten so many messages go."""
-    return -(-n.to_numpy(dtype="int64") // MESSAGES)
+    return np.asarray(-(-n.to_numpy(dtype="int64") // MESSAGES), dtype=np.int64)
 
 
 def _steps(n: "pd.Series[int]") -> Counts:
     """Return in how many requests so many statements go."""
-    return -(-n.to_numpy(dtype="int64") // STATEMENTS)
+    return np.asarray(-(-n.to_numpy(dtype="int64") // STATEMENTS), dtype=np.int64)

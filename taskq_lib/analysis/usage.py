@@ -77,7 +77,7 @@ class Work:
     n_metrics_lines: int
 
 
-def of_run(  # noqa: PLR0913 - the frames of a run
+def of_run(
     tasks: pd.DataFrame,
     attempts: pd.DataFrame,
     sends: pd.DataFrame,

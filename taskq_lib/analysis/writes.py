@@ -130,7 +130,7 @@ def _fixed(rows: pd.DataFrame) -> Bytes:
     whole = len("updatedAt") + _ISO + len("attempts") + 2 + len("shard") + 2 + len("expiresAt") + 6
     whole += len("duplicates") + 1 + len("claimedBy") + _UUID + len("priority") + 2
     times = {"enqueuedAt": "enqueued_at", "sentAt": "sent_at", "startedAt": "first_started_at"}
-    found = whole + len("timestamp") + _time(rows["finished_at"])
+    found: Bytes = whole + len("timestamp") + _time(rows["finished_at"])
     for name, column in times.items():
         found = found + np.where(rows[column].isna().to_numpy(), 0, len(name) + _time(rows[column]))
     for name, column in {"taskId": "task_id", "taskType": "task_type", "runId": "run_id"}.items():
@@ -142,9 +142,8 @@ def _fixed(rows: pd.DataFrame) -> Bytes:
 
 def _entry(rows: pd.DataFrame) -> Bytes:
     """Return the bytes of each attempt's entry in the log: a map, of which each member and itself cost one more."""
-    times = len("receivedstartedfinished") + 3
-    times = times + sum(_time(rows[name]) for name in ("received_at", "started_at", "finished_at"))
-    whole = 1 + 3 + times + len("requestId") + _UUID + 1 + len("outcome") + 1
+    times = _time(rows["received_at"]) + _time(rows["started_at"]) + _time(rows["finished_at"])
+    whole = 1 + 3 + len("receivedstartedfinished") + 3 + times + len("requestId") + _UUID + 1 + len("outcome") + 1
     found = whole + rows["outcome"].astype("str").str.len().to_numpy(dtype="int64")
     found = found + np.where(rows["cold_start"].fillna(value=False).to_numpy(dtype=bool), len("coldStart") + 1 + 1, 0)
     found = found + np.where(rows["redrive"].to_numpy() > 0, len("redrive") + 2 + 1, 0)
@@ -162,10 +161,12 @@ def _error(rows: pd.DataFrame) -> Bytes:
 
 def _text(values: "pd.Series[str]", name: str, missing: int = 0) -> Bytes:
     """Return the bytes of an attribute that holds a text; `missing` or, without it, nothing where there is none."""
-    texts = values.astype("str")
-    sizes = texts.str.encode("utf-8", errors="replace").str.len().to_numpy(dtype="float64", na_value=np.nan)
     absent = len(name) + missing if missing else 0
-    return np.where(values.isna().to_numpy(), absent, np.nan_to_num(sizes) + len(name)).astype("int64")
+    sizes = [
+        len(name) + len(text.encode("utf-8", "replace")) if isinstance(text, str) else absent
+        for text in values.tolist()
+    ]
+    return np.array(sizes, dtype="int64")
 
 
 def _time(times: "pd.Series[pd.Timestamp]") -> Bytes:

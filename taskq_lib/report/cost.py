@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import pandas as pd
 
 from taskq_lib.analysis import bill, prices, usage
-from taskq_lib.aws import template
+from taskq_lib.aws import rules, template
 from taskq_lib.errors import BadInput
 from taskq_lib.report.data import Data
 from taskq_lib.report.parameters import Value
-from taskq_worker.contract import Task
+from taskq_lib.report.runs import Run
+from taskq_worker import contract
+
+#: Metrics that have no dimension for the task type.
+_OF_STACK_ONLY = {"TimeUsed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +27,9 @@ class Cost:
 
     prices: pd.DataFrame = field(repr=False)  #: As `prices.read`
     items: pd.DataFrame = field(repr=False)  #: As `bill.priced`, of the setup that the run had
-    alternatives: pd.DataFrame = field(repr=False)  #: The same for each setup, the run's own first; column `alternative`
+    alternatives: pd.DataFrame = field(
+        repr=False
+    )  #: The same for each setup, the run's own first; column `alternative`
     n_tasks: int
     n_open: int  #: Tasks that are not final yet: what becomes of them is missing
 
@@ -76,6 +83,7 @@ def of_run(found: Data, chosen: Mapping[str, Value]) -> Cost:
         found.run.load("sends"),
         body_bytes(found.manifest, found.run.id),
         is_burst=not found.manifest["offset_s"].any(),
+        billed_s=_billed_s(found.run),
     )
     per_month = int(chosen["tasks_per_month"])
     bills = {
@@ -83,7 +91,9 @@ def of_run(found: Data, chosen: Mapping[str, Value]) -> Cost:
         for name, other in bill.alternatives(own).items()
     }
     names = pd.CategoricalDtype(list(bills), ordered=True)
-    parts = [frame.assign(alternative=pd.Categorical([name] * len(frame), names.categories)) for name, frame in bills.items()]
+    parts = [
+        frame.assign(alternative=pd.Categorical([name] * len(frame), names.categories)) for name, frame in bills.items()
+    ]
     return Cost(
         prices=table,
         items=next(iter(bills.values())),
@@ -94,29 +104,46 @@ def of_run(found: Data, chosen: Mapping[str, Value]) -> Cost:
 
 
 def setup(values: Mapping[str, str]) -> usage.Setup:
-    """Read the template's values, as `results.json` keeps them, as a setup; one that is not there has its default."""
-    defaults = {name: str(one.get("Default", "")) for name, one in template.parameters().items()}
-    given = {**defaults, **values}
-    has_second = given.get("SecondQueueFor", "none") != "none"
+    """Read the template's values, as `results.json` keeps them, as a setup; one that it lacks has its default."""
+    known = {name: str(entry.get("Default", "")) for name, entry in template.parameters().items()} | dict(values)
+    emits = known.get("Metrics") == "true"
+    names = getattr(contract, "METRICS", {}) if emits else {}
+    text = template.TEMPLATE.read_text()
     return usage.Setup(
-        batch_size=int(given["BatchSize"]),
-        memory_mb=int(given["FunctionMemoryMb"]),
-        architecture=given.get("FunctionArchitecture", "x86_64"),
-        is_fifo=given.get("FifoQueue") == "true",
-        n_mappings=1 + has_second,
-        has_maximum_concurrency=given["MaximumConcurrency"] != "0",
-        minimum_pollers=int(given.get("MinimumPollers", "0")),
-        has_index=given["TimeIndex"] == "true",
-        has_recovery=given["PointInTimeRecovery"] == "true",
-        has_breakers=given["BreakerFailurePercent"] != "0",
-        ttl_days=int(given["StatusTtlDays"]),
-        log_days=int(given["LogRetentionDays"]),
+        batch_size=int(known["BatchSize"]),
+        memory_mb=int(known["FunctionMemoryMb"]),
+        architecture=known["FunctionArchitecture"],
+        is_fifo=known["FifoQueue"] == "true",
+        n_mappings=rules.n_resources(text, "AWS::Lambda::EventSourceMapping", known),
+        has_maximum_concurrency=known["MaximumConcurrency"] != "0",
+        minimum_pollers=int(known["MinimumPollers"]),
+        has_index=known["TimeIndex"] == "true",
+        has_recovery=known["PointInTimeRecovery"] == "true",
+        has_breakers=known["BreakerFailurePercent"] != "0",
+        ttl_days=int(known["StatusTtlDays"]),
+        log_days=int(known["LogRetentionDays"]),
+        metrics_of_stack=len(names),
+        metrics_of_type=len(names.keys() - _OF_STACK_ONLY),
+        n_alarms=rules.n_resources(text, "AWS::CloudWatch::Alarm", known),
+        n_dashboards=rules.n_resources(text, "AWS::CloudWatch::Dashboard", known),
     )
 
 
 def body_bytes(manifest: pd.DataFrame, run_id: str) -> pd.Series[int]:
-    """Return the bytes of each task's message body, by task id."""
-    time = 1_764_000_000.123
-    empty = Task(task_id="", type="", data={}, priority=0, run_id=run_id, enqueued_at=time).to_body()
-    texts = sum(manifest[name].astype("str").str.len() for name in ("task_id", "task_type", "data"))
-    return pd.Series((len(empty) - len("{}") + texts).to_numpy(), index=pd.Index(manifest["task_id"]), dtype="int64")
+    """Return the bytes of each task's message body, by task id; a byte less where its time ends in a zero."""
+    filled = {"task_id": "", "type": "", "data": {}, "priority": 0, "run_id": run_id, "enqueued_at": 1_764_000_000.123}
+    empty = len(json.dumps(filled, separators=(",", ":"))) - len("{}")
+    columns = [manifest[name].astype("str").str.len() for name in ("task_id", "task_type", "data")]
+    sizes = empty + sum(column.to_numpy(dtype="int64") for column in columns)
+    return pd.Series(sizes, index=pd.Index(manifest["task_id"]), dtype="int64")
+
+
+def _billed_s(run: Run) -> pd.Series[float] | None:
+    """Return what Lambda billed of each invocation, by request id; None where the run keeps no platform reports."""
+    if not (run.folder / "reports.parquet").is_file():
+        return None
+    reports = run.load("reports").dropna(subset=["billed_s"]).drop_duplicates("request_id")
+    if reports.empty:
+        return None
+    billed: pd.Series[float] = pd.Series(reports["billed_s"].to_numpy(), index=pd.Index(reports["request_id"]))
+    return billed
