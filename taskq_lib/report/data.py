@@ -17,7 +17,16 @@ from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
 
 #: The sections of results.json that 40_latency and 50_failures find in the frames.
-_FOUND_IN_FRAMES = ("latency", "throughput", "failure_rate", "signatures", "dead_letters", "safety_net", "stuck")
+_FOUND_IN_FRAMES = (
+    "latency",
+    "throughput",
+    "failure_rate",
+    "signatures",
+    "dead_letters",
+    "safety_net",
+    "stuck",
+    "monitor",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
