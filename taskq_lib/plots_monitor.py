@@ -73,8 +73,8 @@ def control_room(
 def _backlog(ax: Axes, timeline: pd.DataFrame, edges: NDArray[np.float64]) -> None:
     backlog = np.append(0, timeline["backlog"])
     ax.fill_between(edges, backlog, color=BLUE, alpha=0.2, linewidth=0)
-    ax.plot(edges, backlog, color=BLUE, label="backlog (tasks)")
-    ax.plot(edges[1:], timeline["in_flight"], color=ORANGE, linestyle="--", label="being processed (tasks)")
+    ax.plot(edges, backlog, color=BLUE, label="backlog")
+    ax.plot(edges[1:], timeline["in_flight"], color=ORANGE, linestyle="--", label="being processed")
     _number_axis(ax, "tasks")
 
 
@@ -95,7 +95,7 @@ def _failures(ax: Axes, timeline: pd.DataFrame, edges: NDArray[np.float64]) -> N
     ax.stairs(share.mask(few, 0), edges, fill=True, color=RED, alpha=0.5, label="failed attempts")
     if share[few].any():
         text = f"of fewer than {_FEW} that ended"
-        ax.stairs(share.where(few, 0), edges, fill=True, color="#BBBBBB", alpha=0.5, hatch="//", label=text)
+        ax.stairs(share.where(few, 0), edges, fill=True, color="#DDDDDD", label=text)
     ax.set_ylabel("share of ended")
     ax.yaxis.set_major_formatter(PERCENT)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -108,12 +108,11 @@ def _concurrency(ax: Axes, timeline: pd.DataFrame, edges: NDArray[np.float64]) -
 
 
 def _sampled(ax: Axes, samples: pd.DataFrame) -> None:
-    """Draw the queue as SQS counted it; outside the time of the run there is nothing to see."""
+    """Draw the queue as SQS counted it."""
     at = days(samples["at"])
     mark = "." if len(samples) <= _MAX_POINTS else ""
-    ax.plot(at, samples["n_visible"].astype("float64"), color=BLACK, marker=mark, linewidth=1, label="visible (SQS)")
-    looks = {"color": PINK, "linewidth": 1, "label": "in flight (SQS)"}
-    ax.plot(at, samples["n_in_flight"].astype("float64"), marker=mark, **looks)  # type: ignore[arg-type]
+    for name, colour, label in (("n_visible", BLACK, "visible (SQS)"), ("n_in_flight", PINK, "in flight (SQS)")):
+        ax.plot(at, samples[name].astype("float64"), color=colour, marker=mark, linewidth=1, label=label)
 
 
 def _published(panels: Sequence[Axes], metrics: pd.DataFrame) -> None:

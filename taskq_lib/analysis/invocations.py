@@ -40,7 +40,7 @@ def invocations(reports: pd.DataFrame, attempts: pd.DataFrame) -> pd.DataFrame:
     require(reports, "reports", "request_id", *_SAID)
     require(attempts, "attempts", "task_id", "request_id", "started_at", "finished_at", "outcome", "cold_start")
     known = attempts[attempts["request_id"].notna()]
-    took = (known["finished_at"] - known["started_at"]) / pd.Timedelta(seconds=1)
+    took = (known["finished_at"] - known["started_at"]).dt.total_seconds()
     rows = known.assign(took_s=took, failed=(known["outcome"] != "completed").fillna(value=False).astype("int64"))
     grouped = rows.groupby("request_id", sort=False)
     table = grouped.agg(

@@ -34,7 +34,8 @@ def metrics(lines: pd.DataFrame, period_s: int = 60) -> pd.DataFrame:
     points["at"] = pd.to_datetime(points["at_s"] // period_s * period_s, unit="s", utc=True)
     keys = ["namespace", "metric", "resource", "unit", "at"]
     table = points.groupby(keys)["value"].agg(list(STATISTICS.values()))
-    long = table.set_axis(pd.Index(list(STATISTICS), name="statistic"), axis=1).stack().reset_index(name="value")
+    table = table.set_axis(pd.Index(list(STATISTICS), name="statistic"), axis=1)
+    long = table.melt(value_name="value", ignore_index=False).reset_index()
     long["period_s"] = period_s
     return long[list(METRIC_COLUMNS)].astype(METRIC_COLUMNS).sort_values("at", kind="stable", ignore_index=True)
 

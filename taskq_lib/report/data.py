@@ -16,7 +16,7 @@ from taskq_lib.report import runs
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
 
-#: The sections of results.json that 40_latency and 50_failures find in the frames.
+#: The sections of results.json that 40_latency, 50_failures and 60_monitor find in the frames.
 _FOUND_IN_FRAMES = (
     "latency",
     "throughput",
