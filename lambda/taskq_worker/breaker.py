@@ -199,6 +199,9 @@ class Breakers:
             self.memory.counts.pop(kind, None)
 
     def _n_allowed(self, kind: str, now: float) -> float:
+        if kind in self.probing:
+            # On a FIFO queue a suspect may be the probe, and it runs when all else is done.
+            return 0
         if self.settings.failure_percent == 0 or not self.holds(kind):
             return float("inf")
         view = self.memory.views[kind]

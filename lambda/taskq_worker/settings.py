@@ -23,7 +23,7 @@ class Settings:
     """The function's settings; names and units as in `cloudformation.yaml`."""
 
     table: str  #: The status table's name
-    queue_url: str
+    queue_urls: tuple[str, ...]  #: Of every queue that has a mapping to the function
     dead_letter_queue_url: str
     retry: Retry  #: Of every task type that does not say otherwise; complete
     breaker: BreakerSettings
@@ -34,12 +34,20 @@ class Settings:
         """The attempt budget of a task whose type does not say otherwise."""
         return self.retry.max_attempts or 1
 
+    def queue_url(self, arn: str) -> str:
+        """Return the URL of the queue with this ARN: both end in the queue's name.
+
+        Raises `KeyError` where the template names no such queue: it is wrong then, and no batch may be touched.
+        """
+        name = arn.rpartition(":")[2]
+        return {url.rpartition("/")[2]: url for url in self.queue_urls}[name]
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read the settings; a missing name is a `KeyError`: the template is wrong, and no batch may be touched."""
         return cls(
             table=environment["TASKQ_TABLE"],
-            queue_url=environment["TASKQ_QUEUE_URL"],
+            queue_urls=tuple(environment["TASKQ_QUEUE_URLS"].split(",")),
             dead_letter_queue_url=environment["TASKQ_DEAD_LETTER_QUEUE_URL"],
             retry=Retry(
                 max_attempts=int(environment["TASKQ_MAX_ATTEMPTS"]),

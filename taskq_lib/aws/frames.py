@@ -19,6 +19,7 @@ TASK_COLUMNS: dict[str, tuple[str | None, Any]] = {
     "run_id": ("runId", "str"),
     "task_type": ("taskType", "category"),
     "priority": ("priority", "Int8"),
+    "message_group": ("messageGroup", "str"),
     "state": (None, "category"),
     "n_attempts": ("attempts", "Int32"),
     "n_duplicates": ("duplicates", "Int32"),
@@ -116,6 +117,8 @@ def with_pending(
     pending = tasks_frame([{"taskId": task_id, "runId": run_id} for task_id in missing["task_id"]])
     pending["task_type"] = missing["task_type"].astype(tasks["task_type"].dtype).array
     pending["priority"] = missing["priority"].array
+    if "message_group" in missing:
+        pending["message_group"] = missing["message_group"].array
     if sends is not None:
         enqueued_at = sends.drop_duplicates("task_id").set_index("task_id")["enqueued_at"]
         pending["enqueued_at"] = pending["task_id"].map(enqueued_at).astype(TIME)

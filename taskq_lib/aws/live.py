@@ -16,7 +16,8 @@ from taskq_lib.aws.queues import Counts
 from taskq_lib.aws.stack import Stack
 from taskq_worker.contract import State
 
-#: samples: column -> dtype. The messages as `queues.Counts` has them, then tasks by state; of a run all its tasks, of a
+#: samples: column -> dtype. The messages as `queues.Counts` has them, of all queues and again of the second alone, where
+#: there is one; then tasks by state: of a run all its tasks, of a
 #: stack those that became final since the watch began. What was not read at that moment is missing.
 SAMPLE_COLUMNS: dict[str, Any] = {
     "at": TIME,
@@ -24,6 +25,8 @@ SAMPLE_COLUMNS: dict[str, Any] = {
     "n_in_flight": "Int64",
     "n_delayed": "Int64",
     "n_dead": "Int64",
+    "n_visible_second": "Int64",
+    "n_in_flight_second": "Int64",
     **{f"n_{state}": "Int64" for state in State},
 }
 #: An index follows its table within a second, usually; what is later than this is counted late, never twice.
@@ -34,12 +37,15 @@ _FINAL = (State.COMPLETED, State.DEAD_LETTERED)
 def row(counts: Counts, by_state: Mapping[State, int] | None) -> dict[str, Any]:
     """Return one sample, taken now, as a row of `SAMPLE_COLUMNS`; `by_state` None where the states were not read."""
     tasks = dict.fromkeys(State) if by_state is None else {state: by_state.get(state, 0) for state in State}
+    second = list(counts.by_queue.values())[1:]
     return {
         "at": datetime.now(UTC),
         "n_visible": counts.n_visible,
         "n_in_flight": counts.n_in_flight,
         "n_delayed": counts.n_delayed,
         "n_dead": counts.n_dead,
+        "n_visible_second": second[0].n_visible if second else None,
+        "n_in_flight_second": second[0].n_in_flight if second else None,
         **{f"n_{state}": n for state, n in tasks.items()},
     }
 

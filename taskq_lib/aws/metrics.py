@@ -33,6 +33,7 @@ METRIC_COLUMNS: dict[str, Any] = {
 MAX_QUERIES, MAX_POINTS = 500, 100_800
 #: How long CloudWatch keeps which period, s -> days (AWS_FACTS section 5): afterwards only longer ones are there.
 KEPT_DAYS = {60: 15, 300: 63, 3600: 455}
+_QUEUES = ("queue", "second queue")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,19 +128,18 @@ def missing(wanted: Sequence[Query], found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_queues(stack: Stack) -> Iterator[Query]:
-    names = {"queue": stack.queue_url, "dead-letter queue": stack.dead_letter_queue_url}
-    if "SecondQueueUrl" in stack.outputs:
-        names["second queue"] = stack.outputs["SecondQueueUrl"]
-    for resource, url in names.items():
-        where: dict[str, Any] = {"resource": resource, "dimensions": {"QueueName": url.rpartition("/")[2]}}
+    names = {words: queue.name for words, queue in zip(_QUEUES, stack.queues, strict=False)}
+    names["dead-letter queue"] = stack.dead_letter_queue_url.rpartition("/")[2]
+    for resource, name in names.items():
+        where: dict[str, Any] = {"resource": resource, "dimensions": {"QueueName": name}}
         yield Query(
             namespace="AWS/SQS", metric="ApproximateNumberOfMessagesVisible", statistic="Maximum", unit="Count", **where
         )
         yield Query(
             namespace="AWS/SQS", metric="ApproximateAgeOfOldestMessage", statistic="Maximum", unit="Seconds", **where
         )
-        for name in ("NumberOfMessagesSent", "NumberOfMessagesReceived", "NumberOfMessagesDeleted"):
-            yield Query(namespace="AWS/SQS", metric=name, statistic="Sum", unit="Count", **where)
+        for metric in ("NumberOfMessagesSent", "NumberOfMessagesReceived", "NumberOfMessagesDeleted"):
+            yield Query(namespace="AWS/SQS", metric=metric, statistic="Sum", unit="Count", **where)
 
 
 def _of_function(stack: Stack) -> Iterator[Query]:
@@ -153,12 +153,10 @@ def _of_function(stack: Stack) -> Iterator[Query]:
     for statistic in ("Average", "Maximum"):
         yield Query(metric="Duration", statistic=statistic, unit="Milliseconds", **where)
     yield Query(metric="ConcurrentExecutions", statistic="Maximum", unit="Count", **where)
-    mappings = {"mapping": "EventSourceMappingId", "second mapping": "SecondEventSourceMappingId"}
-    for resource, output in mappings.items():
-        if output in stack.outputs:
-            where |= {"resource": resource, "dimensions": {"EventSourceMappingUUID": stack.outputs[output]}}
-            for name in ("PolledEventCount", "InvokedEventCount", "FailedInvokeEventCount", "DeletedEventCount"):
-                yield Query(metric=name, statistic="Sum", unit="Count", **where)
+    for words, queue in zip(_QUEUES, stack.queues, strict=False):
+        where |= {"resource": f"mapping of {words}", "dimensions": {"EventSourceMappingUUID": queue.mapping_id}}
+        for name in ("PolledEventCount", "InvokedEventCount", "FailedInvokeEventCount", "DeletedEventCount"):
+            yield Query(metric=name, statistic="Sum", unit="Count", **where)
 
 
 def _of_table(stack: Stack) -> Iterator[Query]:

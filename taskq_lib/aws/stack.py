@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 from botocore.exceptions import ClientError
 
-from taskq_lib.aws import package, template
+from taskq_lib.aws import package, routing, template
+from taskq_lib.aws.routing import Queue
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone, StackFailed, StackNotFound
+from taskq_worker.contract import PRIORITY_DEFAULT
 
 DEFAULT_NAME = "taskq"
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
@@ -38,6 +40,21 @@ class Stack:
     def queue_url(self) -> str:
         """Where tasks are sent."""
         return self.outputs["QueueUrl"]
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """The queue and, where the stack has one, the second queue for certain priorities or types."""
+        return routing.queues_of(self.outputs)
+
+    def queue_for(self, kind: str, priority: int = PRIORITY_DEFAULT) -> Queue:
+        """Return the queue that a task of this type and priority is sent to: the second where it takes it."""
+        first, *second = self.queues
+        return next((queue for queue in second if routing.holds(queue.takes, kind, priority)), first)
+
+    @property
+    def is_fifo(self) -> bool:
+        """Whether the queues keep the order within each message group; SQS itself asks for the ending."""
+        return self.queue_url.endswith(".fifo")
 
     @property
     def dead_letter_queue_url(self) -> str:
@@ -116,13 +133,15 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
 
 
 def refuse_replacement(planned: Preview, *, allowed: bool) -> None:
-    """Raise `BadInput` where the change would replace a queue or the table and that was not allowed."""
+    """Raise `BadInput` where the change would replace or remove a queue or the table and that was not allowed."""
     changes = planned.changes
-    kept = changes["type"].isin(["AWS::SQS::Queue", "AWS::DynamoDB::Table"]) & (changes["replacement"] == "True")
+    ends = (changes["replacement"] == "True") | (changes["action"] == "Remove")
+    kept = changes["type"].isin(["AWS::SQS::Queue", "AWS::DynamoDB::Table"]) & ends
     if planned.kind == "update" and kept.any() and not allowed:
         discard(planned)
         raise BadInput(
-            f"The change would replace {', '.join(changes.loc[kept, 'resource'])}; the new one starts empty.",
+            f"The change would replace or remove {', '.join(changes.loc[kept, 'resource'])}; what is in it would not "
+            "be read any more.",
             "Leave that parameter as it is deployed, or set allow_replacement to True.",
         )
 
@@ -199,15 +218,16 @@ def delete(stack: Stack, *, delete_table: bool = False, progress: Callable[[str]
 
 
 def verify_gone(stack: Stack) -> None:
-    """Raise `NotDone` where the stack or its queue is still there."""
+    """Raise `NotDone` where the stack or one of its queues is still there."""
     if _find(stack.target, stack.name) is not None:
         raise NotDone(f"Stack {stack.name!r} is still there.")
     end = time.monotonic() + QUEUE_GONE_S
-    for there in _polled(lambda: _queue_exists(stack)):
-        if not there:
+    left = [*(queue.url for queue in stack.queues), stack.dead_letter_queue_url]
+    for there in _polled(lambda: next((url for url in left if _queue_exists(stack, url)), None)):
+        if there is None:
             return
         if time.monotonic() > end:
-            raise NotDone(f"Queue {stack.queue_url} is still there after the stack was deleted.")
+            raise NotDone(f"Queue {there} is still there after the stack was deleted.")
 
 
 def _find(target: Target, name: str) -> dict[str, Any] | None:
@@ -317,10 +337,10 @@ def _reasons(target: Target, name: str, since: float) -> str:
     return " | ".join(texts[:5]) or "Its events name no reason."
 
 
-def _queue_exists(stack: Stack) -> bool:
+def _queue_exists(stack: Stack, url: str) -> bool:
     sqs = stack.target.client("sqs")
     try:
-        sqs.get_queue_attributes(QueueUrl=stack.queue_url, AttributeNames=["QueueArn"])
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     except sqs.exceptions.QueueDoesNotExist:
         return False
     return True

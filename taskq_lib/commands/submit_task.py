@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 
-from taskq_lib.aws import submit
+from taskq_lib.aws import routing, submit
 from taskq_lib.commands import options
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import PRIORITY_DEFAULT, InvalidMessage, Task, task_types
@@ -19,6 +19,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--type", required=True, help=f"task type: {', '.join(task_types())}")
     parser.add_argument("--data", required=True, help='the type\'s fields as JSON, such as \'{"to": "a@example.com"}\'')
     parser.add_argument("--priority", type=int, default=PRIORITY_DEFAULT, help="0 to 9, 9 most urgent; default 5")
+    parser.add_argument(
+        "--group", metavar="KEY", help="message group: what keeps its order on FIFO queues (default the type), "
+        "and the tenant on standard ones (default none)",
+    )  # fmt: skip
     parser.add_argument("--task-id", help="the idempotency key; default a new one")
     parser.add_argument("--run-id", help="a run the task belongs to; default none")
     options.as_json(parser)
@@ -40,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--data is not JSON: {error}.", 'Quote it for the shell: --data \'{"to": "a@b.c"}\'') from error
     except InvalidMessage as error:
         raise BadInput(f"The task cannot be sent: {error}.") from error
-    message_id = submit.send_one(options.stack_of(args), task)
+    if args.group is not None:
+        routing.check_group(args.group)
+    message_id = submit.send_one(options.stack_of(args), task, args.group)
     if args.json:
         print(json.dumps({"task_id": task.task_id, "message_id": message_id}))
     else:

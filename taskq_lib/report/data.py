@@ -20,6 +20,7 @@ from taskq_lib.report.runs import Run
 _FOUND_IN_FRAMES = (
     "latency",
     "throughput",
+    "order",
     "failure_rate",
     "signatures",
     "dead_letters",

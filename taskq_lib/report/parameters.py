@@ -10,7 +10,7 @@ from taskq_lib.aws import stack, template
 from taskq_lib.errors import BadInput, did_you_mean
 from taskq_lib.merge_patch import read_edit
 from taskq_lib.report import selection
-from taskq_lib.workload import read_mix, read_priorities
+from taskq_lib.workload import read_groups, read_mix, read_priorities
 
 Value = bool | int | float | str
 
@@ -53,6 +53,7 @@ PARAMETERS: dict[str, Parameter] = {
     "seed": Parameter(kind=int, low=0, high=2**32 - 1),
     "mix": Parameter(kind=str, form=read_mix),
     "priorities": Parameter(kind=str, form=read_priorities),
+    "groups": Parameter(kind=str, form=read_groups),
     "duration_median_s": Parameter(kind=float, low=0, high=900),
     "duration_sigma": Parameter(kind=float, low=0, high=3),
     "transient_share": Parameter(kind=float, low=0, high=1),
