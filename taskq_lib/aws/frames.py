@@ -73,7 +73,7 @@ def tasks_frame(items: Sequence[Item]) -> pd.DataFrame:
         for column, (attribute, _dtype) in TASK_COLUMNS.items()
         if attribute is not None
     }
-    columns["state"] = [str(_state(item)) for item in items]
+    columns["state"] = [str(state_of(item)) for item in items]
     columns["n_redrives"] = [item.get("redrives", 0) for item in items]
     starts = [_starts(item) for item in items]
     columns["first_started_at"] = [first for first, _last in starts]
@@ -125,7 +125,8 @@ def with_pending(
     return pd.concat([tasks, pending], ignore_index=True)
 
 
-def _state(item: Item) -> State:
+def state_of(item: Item) -> State:
+    """Return the state of the task whose item this is."""
     status = item.get("status")
     if status is None:
         return State.PENDING

@@ -16,7 +16,7 @@ from taskq_lib.report import runs
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
 
-#: The sections of results.json that 40_latency, 50_failures and 70_cost find in the frames.
+#: The sections of results.json that the notebooks from 40_latency on find in the frames.
 _FOUND_IN_FRAMES = (
     "latency",
     "throughput",
@@ -26,6 +26,7 @@ _FOUND_IN_FRAMES = (
     "dead_letters",
     "safety_net",
     "stuck",
+    "monitor",
     "cost",
 )
 
