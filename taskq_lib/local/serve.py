@@ -37,4 +37,5 @@ def spare() -> None:
 if __name__ == "__main__":
     spare()
     mends.concurrency_of_stacks()
+    mends.whole_batches()
     main()
