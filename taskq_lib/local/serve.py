@@ -40,4 +40,5 @@ if __name__ == "__main__":
     mends.conditions_of_change_sets()
     mends.global_tables()
     mends.schedules_in_pages()
+    mends.whole_batches()
     main()
