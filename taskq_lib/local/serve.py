@@ -37,5 +37,6 @@ def spare() -> None:
 if __name__ == "__main__":
     spare()
     mends.concurrency_of_stacks()
+    mends.whole_batches()
     mends.conditions_of_change_sets()
     main()
