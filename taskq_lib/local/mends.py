@@ -29,6 +29,21 @@ def whole_batches() -> None:
     sqs._receive_messages_for_esm = fill  # noqa: SLF001
 
 
+def changes_under_conditions() -> None:
+    """Leave what a condition excludes out of a change set: the engine lists it as added, and never as removed."""
+    resolve = changesets._resolve_props_for_diff  # noqa: SLF001
+
+    def resolve_and_leave_out(template: dict[str, Any], values: dict[str, Any], *stack: str) -> dict[str, Any]:
+        resolved: dict[str, Any] = resolve(template, values, *stack)
+        if not resolved:
+            return resolved
+        holds = changesets._evaluate_conditions(template, values)  # noqa: SLF001
+        there = resolved["Resources"].items()
+        return {"Resources": {name: one for name, one in there if holds.get(one.get("Condition"), True)}}
+
+    changesets._resolve_props_for_diff = resolve_and_leave_out  # noqa: SLF001
+
+
 def concurrency_of_stacks() -> None:
     """Let CloudFormation set a mapping's scaling and a function's reserved concurrency as the Lambda API does.
 
