@@ -61,26 +61,6 @@ def concurrency_of_stacks() -> None:
         handlers["update"] = _then(handlers["update"], finish, 2)
 
 
-def conditions_of_change_sets() -> None:
-    """Let a change set compare the resources that are made.
-
-    It lists those whose condition is false as well, and finds no change where only conditions do: turning a part of the
-    stack on or off would do nothing.
-    """
-    resolve = changesets._resolve_props_for_diff  # noqa: SLF001
-
-    def resolve_made(template: dict[str, Any], parameters: dict[str, Any], *stack: str) -> dict[str, Any]:
-        found = resolve(template, parameters, *stack)
-        if not found:
-            return {}
-        met = changesets._evaluate_conditions(template, parameters)  # noqa: SLF001
-        return {
-            "Resources": {name: one for name, one in found["Resources"].items() if met.get(one.get("Condition"), True)}
-        }
-
-    changesets._resolve_props_for_diff = resolve_made  # noqa: SLF001
-
-
 def _then(handle: Callable[..., Any], finish: Callable[[str, dict[str, Any]], None], place: int) -> Callable[..., Any]:
     def handle_and_finish(*arguments: Any) -> Any:
         made = handle(*arguments)

@@ -39,5 +39,4 @@ if __name__ == "__main__":
     mends.changes_under_conditions()
     mends.concurrency_of_stacks()
     mends.whole_batches()
-    mends.conditions_of_change_sets()
     main()
