@@ -30,6 +30,21 @@ def whole_batches() -> None:
     sqs._receive_messages_for_esm = fill  # noqa: SLF001
 
 
+def changes_under_conditions() -> None:
+    """Leave what a condition excludes out of a change set: the engine lists it as added, and never as removed."""
+    resolve = changesets._resolve_props_for_diff  # noqa: SLF001
+
+    def resolve_and_leave_out(template: dict[str, Any], values: dict[str, Any], *stack: str) -> dict[str, Any]:
+        resolved: dict[str, Any] = resolve(template, values, *stack)
+        if not resolved:
+            return resolved
+        holds = changesets._evaluate_conditions(template, values)  # noqa: SLF001
+        there = resolved["Resources"].items()
+        return {"Resources": {name: one for name, one in there if holds.get(one.get("Condition"), True)}}
+
+    changesets._resolve_props_for_diff = resolve_and_leave_out  # noqa: SLF001
+
+
 def concurrency_of_stacks() -> None:
     """Let CloudFormation set a mapping's scaling and a function's reserved concurrency as the Lambda API does.
 
@@ -45,26 +60,6 @@ def concurrency_of_stacks() -> None:
         # The new properties are the second of a create's arguments, and the third of an update's.
         handlers["create"] = _then(handlers["create"], finish, 1)
         handlers["update"] = _then(handlers["update"], finish, 2)
-
-
-def conditions_of_change_sets() -> None:
-    """Let a change set compare the resources that are made.
-
-    It lists those whose condition is false as well, and finds no change where only conditions do: turning a part of the
-    stack on or off would do nothing.
-    """
-    resolve = changesets._resolve_props_for_diff  # noqa: SLF001
-
-    def resolve_made(template: dict[str, Any], parameters: dict[str, Any], *stack: str) -> dict[str, Any]:
-        found = resolve(template, parameters, *stack)
-        if not found:
-            return {}
-        met = changesets._evaluate_conditions(template, parameters)  # noqa: SLF001
-        return {
-            "Resources": {name: one for name, one in found["Resources"].items() if met.get(one.get("Condition"), True)}
-        }
-
-    changesets._resolve_props_for_diff = resolve_made  # noqa: SLF001
 
 
 def _then(handle: Callable[..., Any], finish: Callable[[str, dict[str, Any]], None], place: int) -> Callable[..., Any]:
