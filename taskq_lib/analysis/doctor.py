@@ -27,10 +27,11 @@ _WORDS = {
     "AWS::Logs::LogGroup": "What the function says is lost, and with it the reason of every failure.",
     "AWS::CloudWatch::Alarm": "Nobody is told of what it watched.",
     "AWS::SNS::Topic": "No alarm reaches anybody.",
+    "AWS::SNS::Subscription": "Who subscribed is told of no alarm any more.",
 }
 
 #: Without these no task is lost, and nobody is told.
-_WATCHING = {"AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard", "AWS::SNS::Topic"}
+_WATCHING = ("AWS::CloudWatch::", "AWS::SNS::", "AWS::Logs::MetricFilter")
 
 
 def stack_failed(c: Configuration) -> Iterator[Finding]:
@@ -66,7 +67,7 @@ def resource_missing(c: Configuration) -> Iterator[Finding]:
     """Everything that the stack lists must be there."""
     for one in c.missing:
         yield Finding(
-            severity=Severity.WARNING if one.kind in _WATCHING else Severity.CRITICAL,
+            severity=Severity.WARNING if one.kind.startswith(_WATCHING) else Severity.CRITICAL,
             check="resource_missing",
             resource=one.resource,
             measured="the stack lists it and it is gone",

@@ -51,6 +51,20 @@ def alarms_missing(c: Configuration) -> Iterator[Finding]:
         )
 
 
+def task_alarms_missing(c: Configuration) -> Iterator[Finding]:
+    """The alarms on what becomes of tasks look at the function's own metrics."""
+    if c.parameters.get("Alarms") == "true" and c.parameters.get("Metrics") == "false":
+        yield Finding(
+            severity=Severity.INFO,
+            check="task_alarms_missing",
+            resource="Stack",
+            measured="Metrics is false, so the stack has no alarm on its tasks' failures, time or breakers",
+            risk="A rising failure rate or an open breaker is seen only by who looks.",
+            mend="Metrics=true",
+            source=KIT,
+        )
+
+
 def alarm_without_action(c: Configuration) -> Iterator[Finding]:
     """An alarm must tell somebody."""
     for alarm in c.alarms or ():
@@ -115,6 +129,7 @@ CHECKS: tuple[Check, ...] = (
     log_retention_never,
     logs_elsewhere,
     alarms_missing,
+    task_alarms_missing,
     alarm_without_action,
     alarm_actions_disabled,
     alarm_rings,

@@ -201,6 +201,7 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
     "logs elsewhere": (setting("function", log_group="/aws/lambda/worker"), W, "logs_elsewhere", "Function"),
     "logs as text": (setting("function", log_format="Text"), W, "logs_elsewhere", "Function"),
     "no alarms": (all_of(parameters(Alarms="false"), noting(alarms=(), topic=None)), W, "alarms_missing", "Stack"),
+    "no metrics for the alarms on tasks": (parameters(Metrics="false"), I, "task_alarms_missing", "Stack"),
     "alarm gone": (
         noting(missing=(Missing(resource="AgeAlarm", kind="AWS::CloudWatch::Alarm"),)), W, "resource_missing",
         "AgeAlarm"),
