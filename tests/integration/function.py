@@ -9,6 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from taskq_lib.aws.queues import group_of
 from taskq_lib.aws.stack import Stack
 from taskq_worker import batch
 from taskq_worker.breaker import Memory
@@ -160,8 +161,7 @@ class Function:
     def redrive(self) -> None:
         """Send all dead letters to the queue again, bodies and attributes unchanged, as every redrive does."""
         for message in self._take(self.dead, MessageAttributeNames=["All"]):
-            attributes, group = message.get("MessageAttributes", {}), message["Attributes"].get("MessageGroupId")
-            self.put(message["Body"], group, attributes)
+            self.put(message["Body"], group_of(message), message.get("MessageAttributes", {}))
             self.sqs.delete_message(QueueUrl=self.dead, ReceiptHandle=message["ReceiptHandle"])
 
     def _take(self, queue: str, **options: Any) -> Iterator[dict[str, Any]]:
