@@ -6,15 +6,51 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ministack.services import dynamodb, lambda_svc, scheduler
+from ministack.services import dynamodb, lambda_svc, scheduler, sqs
+from ministack.services.cloudformation import changesets
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS
+
+#: So many messages the engine takes for a mapping at once, whatever its batch size.
+RECEIVED_AT_ONCE = 10
+
+
+def whole_batches() -> None:
+    """Fill a batch of more than ten messages: the engine takes ten for it, and Lambda as many as there are."""
+    receive = sqs._receive_messages_for_esm  # noqa: SLF001
+
+    def fill(queue_url: str, n_wanted: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while len(found) < n_wanted:
+            more = receive(queue_url, n_wanted - len(found))
+            found += more
+            if len(more) < RECEIVED_AT_ONCE:
+                break
+        return found
+
+    sqs._receive_messages_for_esm = fill  # noqa: SLF001
+
+
+def changes_under_conditions() -> None:
+    """Leave what a condition excludes out of a change set: the engine lists it as added, and never as removed."""
+    resolve = changesets._resolve_props_for_diff  # noqa: SLF001
+
+    def resolve_and_leave_out(template: dict[str, Any], values: dict[str, Any], *stack: str) -> dict[str, Any]:
+        resolved: dict[str, Any] = resolve(template, values, *stack)
+        if not resolved:
+            return resolved
+        holds = changesets._evaluate_conditions(template, values)  # noqa: SLF001
+        there = resolved["Resources"].items()
+        return {"Resources": {name: one for name, one in there if holds.get(one.get("Condition"), True)}}
+
+    changesets._resolve_props_for_diff = resolve_and_leave_out  # noqa: SLF001
 
 
 def concurrency_of_stacks() -> None:
     """Let CloudFormation set a mapping's scaling and a function's reserved concurrency as the Lambda API does.
 
     It stores a mapping's maximum concurrency as text, with which the poller cannot compare: it then polls no mapping at
-    all. It keeps one that an update removes, and drops provisioned pollers and reserved concurrency.
+    all. It keeps one that an update removes, makes a text of an updated batch size or window, and drops provisioned
+    pollers and reserved concurrency.
     """
     for kind, finish in (
         ("AWS::Lambda::EventSourceMapping", _scale_mapping),
@@ -42,6 +78,8 @@ def _scale_mapping(mapping_id: str, properties: dict[str, Any]) -> None:
         mapping.pop(name, None)
         if numbers:
             mapping[name] = numbers
+    for name in ("BatchSize", "MaximumBatchingWindowInSeconds"):
+        mapping[name] = int(mapping[name])
 
 
 def _reserve_concurrency(function_name: str, properties: dict[str, Any]) -> None:

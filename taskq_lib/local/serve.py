@@ -36,7 +36,9 @@ def spare() -> None:
 
 if __name__ == "__main__":
     spare()
+    mends.changes_under_conditions()
     mends.concurrency_of_stacks()
     mends.global_tables()
     mends.schedules_in_pages()
+    mends.whole_batches()
     main()

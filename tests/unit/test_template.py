@@ -419,8 +419,8 @@ def test_a_fifo_stack_is_fifo_throughout() -> None:
     for queue in ("Queue", "SecondQueue", "DeadLetterQueue"):
         found = {name: value for name, value in properties(queue).items() if "IsFifo" in str(value)}
         assert found == {
-            "FifoQueue": ["IsFifo", "true", "AWS::NoValue"],
-            "ContentBasedDeduplication": ["IsFifo", "true", "AWS::NoValue"],
+            "FifoQueue": ["IsFifo", True, "AWS::NoValue"],
+            "ContentBasedDeduplication": ["IsFifo", True, "AWS::NoValue"],
             "DeduplicationScope": ["IsFifo", "messageGroup", "AWS::NoValue"],
             "FifoThroughputLimit": ["IsFifo", "perMessageGroupId", "AWS::NoValue"],
         }
