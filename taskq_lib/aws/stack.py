@@ -214,7 +214,7 @@ def delete(stack: Stack, *, delete_table: bool = False, progress: Callable[[str]
     """
     if delete_table and stack.parameters.get("ExistingTableName"):
         raise BadInput(
-            f"Table {stack.table!r} is not stack {stack.name!r}'s own (ExistingTableName); nothing was deleted.",
+            f"Table {stack.table!r} belongs to another stack (ExistingTableName); nothing was deleted.",
             "Leave delete_table False; a replica goes with the ReplicaRegion of the stack that made it.",
         )
     target, since = stack.target, time.time()

@@ -48,6 +48,10 @@ PARAMETERS: dict[str, Parameter] = {
     "dry_run": Parameter(kind=bool),
     "delete_table": Parameter(kind=bool),
     "discard_messages": Parameter(kind=bool),
+    # Fail over
+    "failover_region": Parameter(kind=str),
+    "table_name": Parameter(kind=str),
+    "first_answers": Parameter(kind=bool),
     # The workload
     "n_tasks": Parameter(kind=int, low=1, high=10_000_000),
     "seed": Parameter(kind=int, low=0, high=2**32 - 1),

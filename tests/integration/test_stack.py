@@ -18,10 +18,10 @@ from tests.unit.events import task
 pytestmark = pytest.mark.integration
 
 TYPES = [
-    *["AWS::CloudWatch::Alarm"] * 10, "AWS::CloudWatch::Dashboard", "AWS::DynamoDB::Table", "AWS::IAM::Role",
-    "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function", "AWS::Logs::LogGroup",
+    *["AWS::CloudWatch::Alarm"] * 10, "AWS::CloudWatch::Dashboard", "AWS::DynamoDB::GlobalTable", "AWS::IAM::Role",
+    "AWS::IAM::Role", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function", "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SQS::Queue", "AWS::SQS::Queue",
-    "AWS::SQS::QueuePolicy", "AWS::SQS::QueuePolicy",
+    "AWS::SQS::QueuePolicy", "AWS::SQS::QueuePolicy", "AWS::Scheduler::ScheduleGroup",
 ]  # fmt: skip
 #: A resource that the engine accepts in a template and refuses to make.
 BROKEN = """

@@ -14,7 +14,7 @@ from taskq_lib.report import chain, kernels
 from taskq_lib.report.parameters import PARAMETERS, check
 
 NOTEBOOKS = sorted(chain.NOTEBOOKS.glob("*.ipynb"))
-ACTING = [path for path in NOTEBOOKS if path.stem[:2] in {"10", "20", "51", "52", "90"}]
+ACTING = [path for path in NOTEBOOKS if path.stem[:2] in {"10", "12", "20", "51", "52", "90"}]
 ANATOMY = ["Parameters", "Preconditions", "Plan", "Action", "Verification", "Result", "Related"]
 MAX_CELLS, MAX_CODE_LINES, MAX_CELL_LINES = 25, 80, 15
 #: A list of literals reads at a glance, line by line.
