@@ -161,6 +161,9 @@ def test_the_results_hold_what_is_promised(complete: Report) -> None:
         assert 0 <= row["p50"] <= row["p90"] <= row["p99"] <= row["max"]
     assert {"offered_per_s", "attempts_per_s", "completed_per_s", "max_backlog"} <= results["throughput"].keys()
     assert set(results["failure_rate"]) == {"tasks", "attempts", "by_type"}
+    assert {"prices", "usd_per_million", "items", "alternatives"} <= results["cost"].keys()
+    assert {row["source"] for row in results["cost"]["items"]} == {"counted", "computed", "assumed"}
+    assert results["cost"]["usd_per_million"] > 0
     assert {"taskq", "commit", "function_code", "template", "python", "pandas"} <= results["versions"].keys()
     assert set(results["notebooks_s"]) == set(NAMES)
     assert results["teardown"]["dry_run"] is True
@@ -195,7 +198,7 @@ def test_the_index_is_the_one_page_to_share(complete: Report) -> None:
     index = complete.page("index")
     images = re.findall(r"<img\b[^>]*>", index)
     code = [line for path in chain.notebooks() for line in path.read_text().splitlines()]
-    assert len(images) == sum("show.figure(" in line for line in code) == 7
+    assert len(images) == sum("show.figure(" in line for line in code) == 8
     for image in images:
         assert re.search(r'src="data:image/png;base64,[A-Za-z0-9+/=]{1000}', image)
         assert re.search(r'alt="[^"]{20,}"', image)
