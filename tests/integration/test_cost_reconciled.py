@@ -308,7 +308,7 @@ def test_write_units_are_those_that_the_engine_charges(whole: Whole, meter: Mete
     assert units[0] > len(written)
 
 
-def test_a_second_message_in_the_same_batch_is_never_underestimated(  # noqa: PLR0917 - fixtures
+def test_a_second_message_in_the_same_batch_is_never_underestimated(
     stack: Stack, function: Function, meter: Meter, run_id: str, tmp_path: Path
 ) -> None:
     """A duplicate is taken to come alone; beside its twin it costs less, so that the model is an upper bound."""
@@ -323,13 +323,13 @@ def test_a_second_message_in_the_same_batch_is_never_underestimated(  # noqa: PL
     assert all(expected[key] >= n for key, n in counted.items())
 
 
-def test_reports_to_the_breakers_keep_to_their_bounds(  # noqa: PLR0917 - fixtures
+def test_reports_to_the_breakers_keep_to_their_bounds(
     stack: Stack, function: Function, meter: Meter, run_id: str, tmp_path: Path
 ) -> None:
     """What batches report to the breakers lies within the least and the most that the model allows for."""
     function.set(TASKQ_BREAKER_FAILURE_PERCENT="90")
     tasks = [
-        task(f"{run_id}-{kind}-{i}", type=kind, run_id=run_id, simulate={"fail_attempts": i % 5 == 0})
+        task(f"{run_id}-{kind}-{i}", type=kind, run_id=run_id, simulate={"fail_attempts": int(i % 5 == 0)})
         for kind in ("SEND_EMAIL", "PROCESS_DATA")
         for i in range(30)
     ]
@@ -337,7 +337,9 @@ def test_reports_to_the_breakers_keep_to_their_bounds(  # noqa: PLR0917 - fixtur
     mapping.drain()
     found = status.get(stack, [one.task_id for one in tasks])
     mine = {one.task_id for one in tasks}
-    n_reports = sum((after or before or {})["taskId"]["S"] not in mine for _, _, before, after in meter.statements)
+    n_reports = sum(
+        (after or before or {}).get("taskId", {}).get("S") not in mine for _, _, before, after in meter.statements
+    )
     low, high = usage.of_run(*found, sends, cost.body_bytes(manifest_of(tasks), run_id)).breaker_units
     assert 2 <= low <= n_reports <= high
     # They travel with the claims: not one request more.
