@@ -60,7 +60,7 @@ def read(path: str | Path = "") -> pd.DataFrame:
         )
     if len(regions := sorted({str(row["region"]) for row in found.values()})) > 1:
         raise BadInput(
-            f"Price table {file} mixes the regions {regions[0]!r} and {regions[1]!r} in its rows; one table is one region.",
+            f"Price table {file} mixes the regions {regions[0]!r} and {regions[1]!r}; one table is one region.",
             "Give all rows the prices and the name of one region.",
         )
     table = pd.DataFrame([found[item] for item in UNITS], columns=list(COLUMNS))

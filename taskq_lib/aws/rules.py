@@ -78,12 +78,18 @@ def evaluate(node: Any, values: Mapping[str, str]) -> Any:
 
 def n_resources(template: str, kind: str, values: Mapping[str, str]) -> int:
     """Count the resources of a type, such as `AWS::CloudWatch::Alarm`, that a template's text makes with `values`."""
-    parsed: Json = yaml.load(template, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    parsed = _parsed(template)
     conditions = parsed.get("Conditions", {})
     return sum(
         entry["Type"] == kind and ("Condition" not in entry or _holds(entry["Condition"], conditions, values))
         for entry in parsed["Resources"].values()
     )
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(template: str) -> Json:
+    found: Json = yaml.load(template, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    return found
 
 
 def _holds(name: str, conditions: Mapping[str, Any], values: Mapping[str, str]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from taskq_lib.analysis import requests, writes
+from taskq_lib.analysis import requests, usage, writes
 from taskq_lib.aws import status, submit
 from taskq_lib.aws.stack import Stack
 from taskq_lib.report import cost
@@ -306,3 +306,41 @@ def test_write_units_are_those_that_the_engine_charges(whole: Whole, meter: Mete
     units = int(written["table_units"].sum()), int(written["index_units"].sum())
     assert units == engine_units(stack, meter)
     assert units[0] > len(written)
+
+
+def test_a_second_message_in_the_same_batch_is_never_underestimated(
+    stack: Stack, function: Function, meter: Meter, run_id: str, tmp_path: Path
+) -> None:
+    """A duplicate is taken to come alone; beside its twin it costs less, so that the model is an upper bound."""
+    tasks, mapping = [task(f"{run_id}-{i}", run_id=run_id) for i in range(3)], Mapping(function, meter)
+    sends = submitted(stack, function, tasks, tmp_path, run_id)
+    function.sqs.send_message(QueueUrl=function.queue, MessageBody=tasks[0].to_body())
+    mapping.drain()
+    found = status.get(stack, [one.task_id for one in tasks])
+    assert found.tasks["n_duplicates"].sum() == 1
+    expected, counted = by_operation(predicted(found, sends, tasks, run_id)), meter.counted()
+    assert counted[requests.FUNCTION, "BatchExecuteStatement"] == 2
+    assert all(expected[key] >= n for key, n in counted.items())
+
+
+def test_reports_to_the_breakers_keep_to_their_bounds(
+    stack: Stack, function: Function, meter: Meter, run_id: str, tmp_path: Path
+) -> None:
+    """What batches report to the breakers lies within the least and the most that the model allows for."""
+    function.set(TASKQ_BREAKER_FAILURE_PERCENT="90")
+    tasks = [
+        task(f"{run_id}-{kind}-{i}", type=kind, run_id=run_id, simulate={"fail_attempts": int(i % 5 == 0)})
+        for kind in ("SEND_EMAIL", "PROCESS_DATA")
+        for i in range(30)
+    ]
+    sends, mapping = submitted(stack, function, tasks, tmp_path, run_id), Mapping(function, meter)
+    mapping.drain()
+    found = status.get(stack, [one.task_id for one in tasks])
+    mine = {one.task_id for one in tasks}
+    n_reports = sum(
+        (after or before or {}).get("taskId", {}).get("S") not in mine for _, _, before, after in meter.statements
+    )
+    low, high = usage.of_run(*found, sends, cost.body_bytes(manifest_of(tasks), run_id)).breaker_units
+    assert 2 <= low <= n_reports <= high
+    # They travel with the claims: not one request more.
+    assert by_operation(predicted(found, sends, tasks, run_id)) == meter.counted()

@@ -163,6 +163,9 @@ def test_the_results_hold_what_is_promised(complete: Report) -> None:
         assert 0 <= row["p50"] <= row["p90"] <= row["p99"] <= row["max"]
     assert {"offered_per_s", "attempts_per_s", "completed_per_s", "max_backlog"} <= results["throughput"].keys()
     assert set(results["failure_rate"]) == {"tasks", "attempts", "by_type"}
+    assert {"prices", "usd_per_million", "items", "alternatives"} <= results["cost"].keys()
+    assert {row["source"] for row in results["cost"]["items"]} == {"counted", "computed", "assumed"}
+    assert results["cost"]["usd_per_million"] > 0
     assert {"taskq", "commit", "function_code", "template", "python", "pandas"} <= results["versions"].keys()
     assert set(results["notebooks_s"]) == set(NAMES)
     assert results["teardown"]["dry_run"] is True
