@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("run", "run one notebook into a run's folder"),
     "submit": ("submit_task", "send one task"),
     "status": ("check_task_status", "show the status of tasks by id"),
+    "watch": ("watch", "watch a stack live: queues, throughput, time to drain"),
     "deploy": ("deploy", "create or update the stack"),
     "teardown": ("teardown", "delete the stack"),
     "local": ("local", "start, stop or look at the embedded engine"),
