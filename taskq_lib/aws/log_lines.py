@@ -89,7 +89,7 @@ def objects(lines: pd.DataFrame, event: str) -> Iterator[tuple[int, dict[str, An
 
 
 def read_object(message: str) -> dict[str, Any] | None:
-    """Read one JSON object; None where the text is none, or what ours never is: NaN, endless depth, half a character."""
+    """Read one JSON object; None where it is none, or what ours never is: NaN, endless depth, half a character."""
     if not message.lstrip().startswith("{"):
         return None
     try:
