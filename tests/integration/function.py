@@ -39,6 +39,8 @@ class Function:
             TASKQ_BREAKER_WINDOW_S="60",
             TASKQ_BREAKER_COOLDOWN_S="30",
             TASKQ_TTL_DAYS="30",
+            TASKQ_STACK=stack.name,
+            TASKQ_METRICS="true",
             AWS_ENDPOINT_URL=stack.target.endpoint_url or "",
             AWS_REGION=stack.target.region,
             AWS_DEFAULT_REGION=stack.target.region,
@@ -50,6 +52,8 @@ class Function:
         patch.setattr(boto3, "DEFAULT_SESSION", None)
         patch.setattr(batch, "_invocations", [])
         patch.setattr(batch, "_memory", Memory())
+        # What the function says in every line is not to be in the lines of later tests.
+        patch.setattr("taskq_worker.log._bound", {})
         #: Operation and parameters of each request since the last `forget`
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.forget()

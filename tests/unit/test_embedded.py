@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskq_lib.aws import embedded, log_lines
-from taskq_lib.aws.metrics import METRIC_COLUMNS
+from taskq_lib.aws.metrics import METRIC_COLUMNS, OWN_STATISTICS
 from tests.unit.test_log_lines import json_values
 
 T_MS = 1_795_529_628_411
@@ -40,7 +40,7 @@ def test_another_minute_is_another_row() -> None:
     """Rows are at the beginning of their minute, with the unit that the line says."""
     frame = log_lines.lines_frame([(T_MS, "x", json.dumps(line(at, TaskFailed=[1]))) for at in (T_MS, T_MS + 60_000)])
     found = embedded.metrics(frame)
-    assert len(found) == 2 * 2 * len(embedded.STATISTICS)
+    assert len(found) == 2 * 2 * len(OWN_STATISTICS)
     assert (found["at"].dt.second == 0).all()
     assert found["at"].nunique() == 2
     assert set(found["unit"]) == {"Seconds"}

@@ -1,205 +1,157 @@
-"""CloudWatch's metrics as a frame: every page, whole periods, and in words which metrics there are none of."""
+"""The function's own metrics: valid lines of the embedded metric format that say what the batch did."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+import json
+import math
+import time
+from dataclasses import replace
 from typing import Any
 
-import boto3
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto import mock_aws
 
-from taskq_lib.aws import metrics
-from taskq_lib.aws.metrics import METRIC_COLUMNS, Query
-from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.target import Target
-from taskq_lib.errors import BadInput
+from taskq_worker.contract import METRIC_NAMESPACE, METRICS, Outcome, Reason
+from taskq_worker.metrics import Tally
+from taskq_worker.metrics import lines as members_of
+from taskq_worker.store import Result, Verdict
+from tests.unit.events import claim, lines, task
 
-OUTPUTS = {
-    "QueueUrl": "https://sqs/1/q",
-    "QueueArn": "arn:aws:sqs:us-east-1:1:q",
-    "DeadLetterQueueUrl": "https://sqs/1/dead",
-    "FunctionName": "function",
-    "TableName": "table",
-    "TimeIndexName": "by-time",
-    "EventSourceMappingId": "m-1",
-}
-SECOND = {"SecondQueueUrl": "https://sqs/1/q2", "SecondEventSourceMappingId": "m-2", "SecondQueueTakes": "priority>=7"}
-NOW = datetime.now(UTC)
-MINUTE = timedelta(minutes=1)
+#: The units that CloudWatch knows of those that we use (API reference, MetricDatum).
+UNITS = {"Seconds", "Count", "Percent"}
 
 
-def stack(client: Any = None, **outputs: str) -> Stack:
-    """Return a stack whose CloudWatch is `client`."""
-    target = Target(name="aws", session=None, region="us-east-1", _clients={"cloudwatch": client})
-    return Stack(target=target, name="s", status="CREATE_COMPLETE", parameters={}, outputs=OUTPUTS | outputs)
+def ended(name: str = "a", *, start: float = 1.8e9 + 5, takes: float = 2.0, **fields: Any) -> Result:
+    """Make an attempt that completed; its message was sent at 1.8e9, Unix seconds."""
+    plain: dict[str, Any] = {"claim": claim(task(name)), "outcome": Outcome.COMPLETED}
+    return Result(**(plain | {"started_at": start, "finished_at": start + takes} | fields))
 
 
-def query(metric: str, **fields: Any) -> Query:
-    """Return a query of a metric of our own namespace."""
-    plain = {"namespace": "TaskQueue", "statistic": "Sum", "unit": "Count", "resource": "stack"}
-    return Query(metric=metric, **(plain | fields))
+def failed(*, reason: Reason | None, **fields: Any) -> Result:
+    """Make an attempt that failed, for good where it has a reason."""
+    return ended(outcome=Outcome.FAILED, reason=reason, error_type="E", error="e", **fields)
 
 
-@pytest.fixture
-def cloudwatch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Moto's CloudWatch."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    with mock_aws():
-        yield boto3.client("cloudwatch", region_name="us-east-1")
+def tally(*results: Result, **fields: Any) -> Tally:
+    """Collect results that were recorded; the invocation has used a quarter of its 40 s."""
+    now = time.time()
+    kinds = {result.claim.delivery.task.type for result in results}
+    plain: dict[str, Any] = {"stack": "s", "began_at": now - 10, "ends_at": now + 30, "kinds": kinds}
+    return Tally(results=[(result, True) for result in results], **(plain | fields))
 
 
-def put(client: Any, metric: str, at: datetime, value: float, **dimensions: str) -> None:
-    """Publish one value."""
-    named = [{"Name": name, "Value": one} for name, one in dimensions.items()]
-    client.put_metric_data(
-        Namespace="TaskQueue", MetricData=[{"MetricName": metric, "Timestamp": at, "Value": value, "Dimensions": named}]
-    )
+def reported(capsys: pytest.CaptureFixture[str], one: Tally, **options: Any) -> dict[str | None, dict[str, Any]]:
+    """Report, hold that each line is valid, and return the lines' members by task type."""
+    capsys.readouterr()
+    one.report(lambda kind: kind == "IMAGE_RESIZE", **options)
+    printed = lines(capsys.readouterr().out, "taskq.metrics")
+    for line in printed:
+        hold_valid(line)
+    return {line.get("TaskType"): {name: line[name] for name in METRICS if name in line} for line in printed}
 
 
-def test_what_was_published_is_found(cloudwatch: Any) -> None:
-    """Values of one minute are one row, its statistic that of the query, at the beginning of the minute; typed."""
-    at = (NOW - 10 * MINUTE).replace(second=0, microsecond=0)
-    for seconds, value in ((5, 1.0), (50, 2.0), (70, 4.0)):
-        put(cloudwatch, "TaskFailed", at + timedelta(seconds=seconds), value, Stack="s")
-    wanted = [query("TaskFailed", dimensions={"Stack": "s"}), query("BreakerOpen", dimensions={"Stack": "s"})]
-    found = metrics.read(stack(cloudwatch), wanted, at, at + 2 * MINUTE)
-    assert {str(name): str(dtype) for name, dtype in found.dtypes.items()} == {
-        name: str(dtype) for name, dtype in METRIC_COLUMNS.items()
-    }
-    rows = found[["metric", "at", "value", "period_s"]].to_dict("records")
-    assert rows == [
-        {"metric": "TaskFailed", "at": pd.Timestamp(at), "value": 3.0, "period_s": 60},
-        {"metric": "TaskFailed", "at": pd.Timestamp(at + MINUTE), "value": 4.0, "period_s": 60},
-    ]
-    [said] = metrics.missing(wanted, found).to_dict("records")
-    assert said["published"] == "TaskFailed"
-    assert said["says"] == "published none in this window: BreakerOpen"
+def hold_valid(line: dict[str, Any]) -> None:
+    """Hold a line against the specification of the embedded metric format, and against our own contract."""
+    assert line.keys() >= {"_aws", "Stack"}
+    assert line["_aws"].keys() == {"Timestamp", "CloudWatchMetrics"}
+    # Milliseconds; CloudWatch takes what is at most two weeks old and two hours ahead.
+    assert isinstance(line["_aws"]["Timestamp"], int)
+    assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 7_200
+    for directive in line["_aws"]["CloudWatchMetrics"]:
+        assert directive.keys() == {"Namespace", "Dimensions", "Metrics"}
+        assert directive["Namespace"] == METRIC_NAMESPACE
+        for names in directive["Dimensions"]:
+            assert 1 <= len(names) <= 30
+            assert all(isinstance(line[name], str) and 1 <= len(line[name]) <= 1_024 for name in names)
+        assert 1 <= len(directive["Metrics"]) <= 100
+        for metric in directive["Metrics"]:
+            assert metric.keys() == {"Name", "Unit"}
+            assert (METRICS[metric["Name"]], metric["Unit"] in UNITS) == (metric["Unit"], True)
+            values = line[metric["Name"]]
+            assert 1 <= len(values) <= 100
+            assert all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    named = {metric["Name"] for directive in line["_aws"]["CloudWatchMetrics"] for metric in directive["Metrics"]}
+    assert named == line.keys() & METRICS.keys()
+    # CloudWatch takes no longer a line as one event, 1 MiB since 2025, and 256 KiB before.
+    assert len(json.dumps(line)) < 256 * 1024
 
 
-def test_a_window_covers_whole_periods(cloudwatch: Any) -> None:
-    """A value before the start, within its minute, belongs to the minute's row: none is counted in half."""
-    at = (NOW - 10 * MINUTE).replace(second=0, microsecond=0)
-    put(cloudwatch, "TaskFailed", at + timedelta(seconds=2), 1.0)
-    put(cloudwatch, "TaskFailed", at + timedelta(seconds=58), 1.0)
-    found = metrics.read(
-        stack(cloudwatch), [query("TaskFailed")], at + timedelta(seconds=20), at + timedelta(seconds=30)
-    )
-    assert found["value"].tolist() == [2.0]
+def test_a_line_a_type_and_one_for_the_invocation(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tasks and attempts are told by type, with 0 for good and 1 for bad; the time used stands alone."""
+    picture = claim(task("p", type="IMAGE_RESIZE"))
+    one = tally(ended(), failed(reason=Reason.NON_RETRYABLE), ended(claim=picture, takes=0.25), n_invalid=2)
+    found = reported(capsys, one)
+    mail = {"TaskFailed": [0, 1], "AttemptFailed": [0, 1], "ProcessingTime": [2.0, 2.0], "QueueWait": [5.0, 5.0]}
+    assert found["SEND_EMAIL"] == mail | {"BreakerOpen": [0]}
+    assert (found["IMAGE_RESIZE"]["ProcessingTime"], found["IMAGE_RESIZE"]["BreakerOpen"]) == ([0.25], [1])
+    assert found[None].keys() == {"TaskFailed", "TimeUsed"}
+    assert found[None]["TaskFailed"] == [1, 1]
+    assert found[None]["TimeUsed"] == [pytest.approx(25, abs=1)]
 
 
-class Paged:
-    """CloudWatch that answers a few points a page, and notes what it is asked."""
-
-    def __init__(self) -> None:
-        """Begin with no question."""
-        self.asked: list[dict[str, Any]] = []
-
-    def get_paginator(self, name: str) -> "Paged":
-        """Return itself."""
-        assert name == "get_metric_data"
-        return self
-
-    def paginate(self, **given: Any) -> Iterator[dict[str, Any]]:
-        """Answer each query with three points, of which the last comes on another page."""
-        self.asked.append(given)
-        at = given["StartTime"]
-        for start, n in ((0, 2), (2, 1)):
-            yield {
-                "MetricDataResults": [
-                    {
-                        "Id": one["Id"],
-                        "Timestamps": [at + (start + i) * MINUTE for i in range(n)],
-                        "Values": [float(start + i) for i in range(n)],
-                    }
-                    for one in given["MetricDataQueries"]
-                ]
-            }
+def test_each_metric_is_there_for_the_stack_and_for_the_type(capsys: pytest.CaptureFixture[str]) -> None:
+    """A type's line has both sets of dimensions, that of the invocation only the stack."""
+    tally(ended()).report(lambda _kind: False)
+    of_type, own = lines(capsys.readouterr().out, "taskq.metrics")
+    dimensions = [line["_aws"]["CloudWatchMetrics"][0]["Dimensions"] for line in (of_type, own)]
+    assert dimensions == [[["Stack"], ["Stack", "TaskType"]], [["Stack"]]]
+    assert (of_type["Stack"], of_type["TaskType"]) == ("s", "SEND_EMAIL")
 
 
-def test_every_page_of_every_call_is_read() -> None:
-    """1,100 metrics take three calls of at most 500, and a metric's points on several pages all come."""
-    client, wanted = Paged(), [query(f"m{i}") for i in range(1_100)]
-    found = metrics.read(stack(client), wanted, NOW - 5 * MINUTE, NOW)
-    assert [len(call["MetricDataQueries"]) for call in client.asked] == [500, 500, 100]
-    assert len(found) == 3 * 1_100
-    assert found["metric"].nunique() == 1_100
-    assert found.loc[found["metric"] == "m777", "value"].tolist() == [0.0, 1.0, 2.0]
-    assert found["at"].is_monotonic_increasing
+def test_a_task_counts_once_it_is_final(capsys: pytest.CaptureFixture[str]) -> None:
+    """A failure to be retried, and an end that the table refused, are attempts and no tasks that ended."""
+    one = tally(failed(reason=None))
+    one.results.append((ended(), False))
+    found = reported(capsys, one)["SEND_EMAIL"]
+    assert found["AttemptFailed"] == [1, 0]
+    assert "TaskFailed" not in found
 
 
-def test_a_call_asks_for_no_more_points_than_it_may() -> None:
-    """Over ten days of minutes a call has fewer metrics, so that its points stay within 100,800."""
-    client = Paged()
-    metrics.read(stack(client), [query(f"m{i}") for i in range(20)], NOW - timedelta(days=10), NOW)
-    assert [len(call["MetricDataQueries"]) for call in client.asked] == [6, 6, 6, 2]
+def test_a_vanished_attempt_is_no_attempt_of_this_invocation(capsys: pytest.CaptureFixture[str]) -> None:
+    """A task that is given up since its worker vanished counts as failed, and nobody saw its last attempt."""
+    gone = replace(claim(task("a"), attempt=3), verdict=Verdict.EXHAUSTED)
+    found = reported(capsys, tally(failed(reason=Reason.MAX_ATTEMPTS, claim=gone)))["SEND_EMAIL"]
+    assert found == {"TaskFailed": [1], "BreakerOpen": [0]}
 
 
-@pytest.mark.parametrize(
-    ("days", "period_s"), [(0, 60), (14.9, 60), (15.1, 300), (62.9, 300), (63.1, 3600), (454, 3600)]
-)
-def test_the_period_is_one_that_is_still_kept(days: float, period_s: int) -> None:
-    """Minutes are kept for 15 days, five minutes for 63, hours for 455; the shortest of these is asked for."""
-    client, since = Paged(), NOW - timedelta(days=days)
-    metrics.read(stack(client), [query("m")], since, since + MINUTE)
-    [call] = client.asked
-    [one] = call["MetricDataQueries"]
-    assert one["MetricStat"]["Period"] == period_s
-    assert call["StartTime"].timestamp() % period_s == call["EndTime"].timestamp() % period_s == 0
+def test_the_queue_wait_is_that_of_first_attempts(capsys: pytest.CaptureFixture[str]) -> None:
+    """It runs from when the producer enqueued the task, else from when SQS took it; retries and redrives have none."""
+    enqueued = claim(task("a", enqueued_at=1.8e9 - 10))
+    redriven = replace(claim(task("b")), redrive=1)
+    one = tally(ended(claim=enqueued), ended(), ended(claim=claim(task("c"), attempt=2)), ended(claim=redriven))
+    assert reported(capsys, one)["SEND_EMAIL"]["QueueWait"] == [15.0, 5.0]
 
 
-@pytest.mark.parametrize(
-    ("since", "period_s", "sentence"),
-    [
-        (NOW - timedelta(days=456), None, "CloudWatch keeps metrics for 455 days"),
-        (NOW - timedelta(days=20), 60, "keeps no periods of 60 s for data so old; the shortest is 300 s"),
-        (NOW, 30, "A period of 30 s is not allowed"),
-        (NOW, 90, "A period of 90 s is not allowed"),
-        (NOW + MINUTE, None, "the earlier one first"),
-    ],
-)
-def test_what_cloudwatch_cannot_answer_is_refused(since: datetime, period_s: int | None, sentence: str) -> None:
-    """A window or a period for which CloudWatch has no data is refused before it is asked."""
-    with pytest.raises(BadInput, match=sentence):
-        metrics.read(stack(Paged()), [query("m")], since, NOW, period_s)
+def test_a_type_that_is_only_held_back_has_its_breaker_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The state of a breaker is told for every type of the batch, whether a task of it ran or not."""
+    assert reported(capsys, tally(kinds={"IMAGE_RESIZE"}))["IMAGE_RESIZE"] == {"BreakerOpen": [1]}
 
 
-@given(
-    st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),
-    st.timedeltas(timedelta(0), timedelta(days=3)),
-    st.sampled_from([60, 300, 3600]),
-)
-def test_an_aligned_window_holds_the_one_that_was_meant(since: datetime, span: timedelta, period_s: int) -> None:
-    """It begins and ends at multiples of the period, holds the window, and is less than two periods longer."""
-    begin, end = metrics.aligned(since, since + span, period_s)
-    assert begin.timestamp() % period_s == end.timestamp() % period_s == 0
-    assert begin <= since <= since + span <= end
-    assert timedelta(0) < end - begin < span + timedelta(seconds=2 * period_s)
+def test_what_was_reported_is_not_reported_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before suspects run all is reported but the time used; the last report has what came after."""
+    one = tally(ended(), n_invalid=1)
+    assert reported(capsys, one, at_end=False).keys() == {"SEND_EMAIL", None}
+    assert reported(capsys, one) == {None: {"TimeUsed": [pytest.approx(25, abs=1)]}}
 
 
-def test_a_stack_is_asked_for_every_documented_metric() -> None:
-    """The metrics of the documented design are asked for: of queues, function, mappings, table and index."""
-    wanted = metrics.queries(stack(**SECOND))
-    named = {(one.namespace, one.metric, one.resource) for one in wanted}
-    for resource in ("queue", "second queue", "dead-letter queue"):
-        for metric in ("ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage", "NumberOfMessagesSent"):
-            assert ("AWS/SQS", metric, resource) in named
-    for metric in ("Invocations", "Duration", "Errors", "Throttles", "ConcurrentExecutions"):
-        assert ("AWS/Lambda", metric, "function") in named
-    mappings = {dict(one.dimensions)["EventSourceMappingUUID"] for one in wanted if one.metric == "PolledEventCount"}
-    assert mappings == {"m-1", "m-2"}
-    for metric in ("ConsumedReadCapacityUnits", "ConsumedWriteCapacityUnits", "WriteThrottleEvents"):
-        assert {("AWS/DynamoDB", metric, resource) for resource in ("table", "index by time")} <= named
-    assert ("AWS/DynamoDB", "UserErrors", "account and region") in named
-    keys = [(one.namespace, one.metric, one.statistic, *sorted(one.dimensions.items())) for one in wanted]
-    assert len(keys) == len(set(keys))
+@given(st.dictionaries(st.sampled_from(sorted(METRICS)), st.lists(st.floats(-1e9, 1e9), max_size=350), min_size=1))
+def test_long_batches_take_several_lines(values: dict[str, list[float]]) -> None:
+    """However many values there are, each is in one line, in order, and no array is longer than the format allows."""
+    now = time.time()
+    made = list(members_of("s", values, now, "SEND_EMAIL"))
+    for line in made:
+        hold_valid(line)
+    assert len(made) == math.ceil(max(map(len, values.values())) / 100)
+    assert {name: [one for line in made for one in line.get(name, [])] for name in values} == values
 
 
-def test_an_endpoint_without_metrics_is_named_in_plain_words() -> None:
-    """Where nothing was published each namespace says so, with the names of what is missing."""
-    said = metrics.missing(metrics.queries(stack()), metrics.frame([])).set_index("namespace")
-    assert (said["published"] == "none").all()
-    assert "published none in this window: ApproximateNumberOfMessagesVisible, " in str(said.loc["AWS/SQS", "says"])
+def test_a_report_never_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever goes wrong while metrics are made is a line in the log, and the batch goes on."""
+
+    def break_down(kind: str) -> bool:
+        raise RuntimeError(kind)
+
+    tally(ended()).report(break_down)
+    now = time.time()
+    tally(ended(), began_at=now, ends_at=now).report(lambda _kind: False)
+    errors = [line["error"] for line in lines(capsys.readouterr().out, "taskq.metrics_failed")]
+    assert errors == ["RuntimeError('SEND_EMAIL')", "ZeroDivisionError('float division by zero')"]
