@@ -12,10 +12,8 @@ from typing import Any, TypeGuard
 import pandas as pd
 
 from taskq_lib.aws import log_lines
-from taskq_lib.aws.metrics import METRIC_COLUMNS, frame
+from taskq_lib.aws.metrics import METRIC_COLUMNS, OWN_STATISTICS, frame
 
-#: Statistics that the values of a period are summed up by, as CloudWatch does.
-STATISTICS = {"SampleCount": "count", "Sum": "sum", "Average": "mean", "Maximum": "max"}
 EVENT = "taskq.metrics"
 
 
@@ -33,8 +31,8 @@ def metrics(lines: pd.DataFrame, period_s: int = 60) -> pd.DataFrame:
         return frame([])
     points["at"] = pd.to_datetime(points["at_s"] // period_s * period_s, unit="s", utc=True)
     keys = ["namespace", "metric", "resource", "unit", "at"]
-    table = points.groupby(keys)["value"].agg(list(STATISTICS.values()))
-    table = table.set_axis(pd.Index(list(STATISTICS), name="statistic"), axis=1)
+    table = points.groupby(keys)["value"].agg(["count", "sum", "mean", "max"])
+    table = table.set_axis(pd.Index(OWN_STATISTICS, name="statistic"), axis=1)
     long = table.melt(value_name="value", ignore_index=False).reset_index()
     long["period_s"] = period_s
     return long[list(METRIC_COLUMNS)].astype(METRIC_COLUMNS).sort_values("at", kind="stable", ignore_index=True)

@@ -16,9 +16,9 @@ from taskq_lib.aws.queues import Counts
 from taskq_lib.aws.stack import Stack
 from taskq_worker.contract import State
 
-#: samples: column -> dtype. The messages as `queues.Counts` has them, of all queues and again of the second alone, where
-#: there is one; then tasks by state: of a run all its tasks, of a
-#: stack those that became final since the watch began. What was not read at that moment is missing.
+#: samples: column -> dtype. The messages as `queues.Counts` has them, of all queues and again of the second alone,
+#: where there is one; then tasks by state: of a run all its tasks, of a stack those that became final since the watch
+#: began. What was not read at that moment is missing.
 SAMPLE_COLUMNS: dict[str, Any] = {
     "at": TIME,
     "n_visible": "Int64",

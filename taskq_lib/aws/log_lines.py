@@ -51,7 +51,7 @@ REPORT_COLUMNS: dict[str, Any] = {
 _INT32_MAX = 2**31 - 1
 #: Unix seconds of the year 2262: what a timestamp can hold.
 _MAX_UNIX_S = 9.2e9
-_OUTCOMES = {str(outcome) for outcome in Outcome}
+_OUTCOMES = [str(outcome) for outcome in Outcome]
 _TEXTS = ("runId", "taskType", "reason", "errorType", "error", "stackTrace")
 _REQUEST_ID = r"[0-9a-fA-F-]{8,64}"
 _REPORT = re.compile(rf"REPORT RequestId: ({_REQUEST_ID})\s")
@@ -89,11 +89,14 @@ def objects(lines: pd.DataFrame, event: str) -> Iterator[tuple[int, dict[str, An
 
 
 def read_object(message: str) -> dict[str, Any] | None:
-    """Read one JSON object; None where the text is none, or one that no program of ours writes (NaN, endless depth)."""
+    """Read one JSON object; None where it is none, or what ours never is: NaN, endless depth, half a character."""
     if not message.lstrip().startswith("{"):
         return None
     try:
         found = json.loads(message, parse_constant=_refuse)
+        if "\\ud" in message.lower():
+            # Half of a surrogate pair is text that no column can hold.
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -6,6 +6,7 @@ account and region as a whole. Ours are those of `taskq_worker.contract`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import pandas as pd
 from taskq_lib.aws.frames import TIME
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import BadInput
+from taskq_worker.contract import METRIC_NAMESPACE, METRICS, task_types
 
 #: metrics: column -> dtype; `at` is the beginning of the period, `resource` what was measured, in the stack's words.
 METRIC_COLUMNS: dict[str, Any] = {
@@ -33,6 +35,8 @@ METRIC_COLUMNS: dict[str, Any] = {
 MAX_QUERIES, MAX_POINTS = 500, 100_800
 #: How long CloudWatch keeps which period, s -> days (AWS_FACTS section 5): afterwards only longer ones are there.
 KEPT_DAYS = {60: 15, 300: 63, 3600: 455}
+#: The function's own metrics are asked for by these.
+OWN_STATISTICS = ("SampleCount", "Sum", "Average", "Maximum")
 _QUEUES = ("queue", "second queue")
 
 
@@ -50,7 +54,7 @@ class Query:
 
 def queries(stack: Stack) -> list[Query]:
     """Return what is asked of a stack: its queues, function, mappings, table, and what the function itself emits."""
-    return [*_of_queues(stack), *_of_function(stack), *_of_table(stack)]
+    return [*_of_queues(stack), *_of_function(stack), *_of_table(stack), *_own(stack)]
 
 
 def read(
@@ -175,6 +179,23 @@ def _of_table(stack: Stack) -> Iterator[Query]:
         ):
             yield Query(metric=name, resource=resource, dimensions=dimensions, **where)
     yield Query(metric="UserErrors", resource="account and region", **where)
+
+
+def _own(stack: Stack) -> Iterator[Query]:
+    """Yield the function's own metrics, of the stack as a whole and of each task type, where it emits any."""
+    if stack.parameters.get("Metrics", "true") != "true":
+        return
+    for (name, unit), statistic in itertools.product(METRICS.items(), OWN_STATISTICS):
+        for kind in [None, *task_types()] if name != "TimeUsed" else [None]:
+            dimensions = {"Stack": stack.name} | ({"TaskType": kind} if kind else {})
+            yield Query(
+                namespace=METRIC_NAMESPACE,
+                metric=name,
+                statistic=statistic,
+                unit=unit,
+                resource=kind or stack.name,
+                dimensions=dimensions,
+            )
 
 
 def _check_period(period_s: int, age: timedelta) -> None:

@@ -34,6 +34,7 @@ NEED_A_TARGET = {
     "submit": SEND,
     "status": ["status", "a"],
     "deploy": ["deploy"],
+    "watch": ["watch"],
     "teardown": ["teardown"],
 }
 

@@ -30,6 +30,7 @@ ARROWS = {
     "analysis": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands", "taskq_lib.plots"},
     "plots.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
     "plots_cost.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
+    "plots_monitor.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
     "plot_axes.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
     "aws": {"taskq_lib.analysis", "taskq_lib.plots", "taskq_lib.plot_axes", "taskq_lib.report", "taskq_lib.commands"},
     "local": {"taskq_lib.aws", "taskq_lib.analysis", "taskq_lib.plots", "taskq_lib.report", "taskq_lib.commands"},
@@ -191,7 +192,7 @@ def test_arrows_point_one_way(part: str) -> None:
             assert not [beyond for beyond in ARROWS[part] if name.startswith(f"{beyond}.")], path
 
 
-@pytest.mark.parametrize("part", ["analysis", "plots.py", "plots_cost.py", "plot_axes.py"])
+@pytest.mark.parametrize("part", ["analysis", "plots.py", "plots_cost.py", "plots_monitor.py", "plot_axes.py"])
 def test_the_analysis_knows_nothing_of_aws(part: str) -> None:
     """Neither the analysis nor the plots import the AWS SDK."""
     assert all(foreign(path).isdisjoint({"boto3", "botocore"}) for path in files(part))
