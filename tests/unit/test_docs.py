@@ -56,7 +56,16 @@ def test_every_notebook_is_in_the_table_by_intent() -> None:
 def test_commands_that_are_shown_can_be_given() -> None:
     """Every `taskq` line of the README names a command that is there, and parameters that are taken."""
     shown = typed("taskq")
-    assert {words[0] for words in shown} == {"report", "run", "local", "deploy", "doctor", "submit", "status", "teardown"}
+    assert {words[0] for words in shown} == {
+        "report",
+        "run",
+        "local",
+        "deploy",
+        "doctor",
+        "submit",
+        "status",
+        "teardown",
+    }
     assert {words[0] for words in shown} <= set(COMMANDS)
     for words in shown:
         pairs = [rest.split() for rest in re.findall(r"-p (\S+(?: [^-\s]\S*)?)", " ".join(words[1:]))]
