@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from taskq_lib.analysis.doctor_queue import MAPPING_BOUND, wanted_concurrency
+from taskq_lib.analysis.doctor_queue import MAPPING_BOUND, PER_POLLER, wanted_concurrency
 from taskq_lib.analysis.findings import (
     KIT,
     LAMBDA_CONCURRENCY,
@@ -272,10 +272,12 @@ def code_differs(c: Configuration) -> Iterator[Finding]:
 
 def _throttled(c: Configuration, check: str, counts: tuple[int, int], whose: str) -> Finding:
     wanted, allowed = counts
-    p = (wanted - allowed) / wanted
+    p, each = (wanted - allowed) / wanted, allowed // max(1, len(c.mappings))
+    # Lambda takes pollers or a maximum concurrency, not both.
+    polled = any(mapping.maximum_pollers for mapping in c.mappings)
     n = min((queue.max_receives for queue in c.queues if queue.max_receives), default=None)
     lost = (
-        f"; {p:.2g}^{n} = {share(throttled_share(p, n))} of the messages are dead-lettered by that alone" if n else ""
+        f"; {p:.2g}^{n}, {share(throttled_share(p, n))}, of the messages are dead-lettered by that alone" if n else ""
     )
     unset = any(not (mapping.maximum_concurrency or mapping.maximum_pollers) for mapping in c.mappings)
     bound = f", {MAPPING_BOUND:,} a mapping that has no MaximumConcurrency" if unset else ""
@@ -285,7 +287,7 @@ def _throttled(c: Configuration, check: str, counts: tuple[int, int], whose: str
         resource="Function",
         measured=f"the mappings run up to {wanted:,} invocations{bound}; {allowed:,} are {whose}",
         risk=f"With a backlog {share(p)} of the receives are throttled{lost}.",
-        mend=f"MaximumConcurrency={max(2, allowed // max(1, len(c.mappings)))}",
+        mend=f"MaximumPollers={max(2, each // PER_POLLER)}" if polled else f"MaximumConcurrency={max(2, each)}",
         source=LAMBDA_SCALING,
     )
 

@@ -113,14 +113,14 @@ def alarm_rings(c: Configuration) -> Iterator[Finding]:
 def topic_without_subscription(c: Configuration) -> Iterator[Finding]:
     """A topic that nobody listens to tells nobody."""
     if c.topic and not c.topic.n_confirmed:
-        waiting = f"{c.topic.n_pending:,} wait for their confirmation" if c.topic.n_pending else "none"
+        waiting = f", {c.topic.n_pending:,} not confirmed yet" if c.topic.n_pending else ""
         yield Finding(
             severity=Severity.INFO,
             check="topic_without_subscription",
             resource="AlarmTopic",
-            measured=f"confirmed subscriptions: 0; {waiting}",
+            measured=f"no subscription that is confirmed{waiting}",
             risk="Alarms are sent and nobody receives them.",
-            mend="follow the link in the e-mail from AWS" if c.topic.n_pending else "AlarmEmail=an address",
+            mend="follow the link in the e-mail from AWS" if c.topic.n_pending else "AlarmEmail, with an address",
             source="AWS SNS API, GetTopicAttributes",
         )
 

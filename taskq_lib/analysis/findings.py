@@ -65,8 +65,8 @@ def throttled_share(p: float, max_receives: int) -> float:
 
 
 def share(value: float) -> str:
-    """Return a share as a percentage that keeps two digits, however small."""
-    return f"{value * 100:.2g} %" if value >= 1e-12 else "0 %"
+    """Return a share as a percentage of two digits; one below a millionth is only said to be that."""
+    return f"{value * 100:.2g} %" if value >= 1e-6 else "under 0.0001 %"
 
 
 def set_to(configuration: Configuration, name: str, value: object) -> str:

@@ -28,8 +28,8 @@ from taskq_lib.local import engine
 DEFAULT_LOCAL_REGION = "us-east-1"
 _CREDENTIAL_CODES = {"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "ExpiredToken",
                      "ExpiredTokenException", "AuthFailure"}  # fmt: skip
-# SNS has a word of its own.
-_DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}
+# SNS has a word of its own; an answer without a word is known by its status.
+_DENIED_CODES = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError", "403"}
 # Enough connections for every thread that the library runs side by side; more attempts than the default, because
 # a run that fails for one throttle has to be repeated as a whole.
 _CONFIG = Config(

@@ -114,6 +114,20 @@ def test_a_pause_and_a_resume(taskq: Taskq, live: Stack, tmp_path: Path) -> None
         assert (record["action"], record["mapping"]) == (action, state)
 
 
+def test_the_doctor_reads_and_records(taskq: Taskq, tmp_path: Path) -> None:
+    """On a stack of documented defaults the queue gets its one warning; nothing is critical, and a run keeps it all."""
+    run = runs.create("r", tmp_path)
+    done = taskq("11_doctor", "--run-id", run.id)
+    assert (done.returncode, done.stderr) == (0, "")
+    record = run.results()["doctor"]
+    [found] = [one for one in record["findings"] if one["resource"] == "Queue"]
+    assert (found["check"], found["severity"]) == ("visibility_below_advised", "warning")
+    assert found["mend"] == "VisibilityTimeoutSeconds=1800"
+    assert record["counts"]["critical"] == 0
+    assert f"{record['n_checks']} checks, 0 critical" in done.stdout
+    assert "visibility_below_advised" in (run.folder / "11_doctor.html").read_text()
+
+
 def test_a_notebook_that_fails_says_why(taskq: Taskq, newest: Callable[[], Run]) -> None:
     """A notebook that could not run ends with 2, its cell, error and hint; the run is none to go on."""
     failed = taskq("51_redrive", "-p", "select_ids=none", "-p", "timeout_s=0", "--stack-name", "nowhere")

@@ -178,7 +178,7 @@ def test_what_destroys_is_a_dry_run_unless_it_is_told() -> None:
     [teardown] = [path for path in ACTING if path.stem == "90_teardown"]
     found = defaults(teardown)
     assert (found["dry_run"], found["delete_table"], found["discard_messages"]) == (True, False, False)
-    assert all(defaults(path)["dry_run"] is True for path in NOTEBOOKS if path not in chain.notebooks())
+    assert all(defaults(path)["dry_run"] is True for path in ACTING if path not in chain.notebooks())
 
 
 @each
