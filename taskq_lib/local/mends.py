@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ministack.services import lambda_svc, sqs
+from ministack.services.cloudformation import changesets
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS
 
 #: So many messages the engine takes for a mapping at once, whatever its batch size.
@@ -26,6 +27,21 @@ def whole_batches() -> None:
         return found
 
     sqs._receive_messages_for_esm = fill  # noqa: SLF001
+
+
+def changes_under_conditions() -> None:
+    """Leave what a condition excludes out of a change set: the engine lists it as added, and never as removed."""
+    resolve = changesets._resolve_props_for_diff  # noqa: SLF001
+
+    def resolve_and_leave_out(template: dict[str, Any], values: dict[str, Any], *stack: str) -> dict[str, Any]:
+        resolved: dict[str, Any] = resolve(template, values, *stack)
+        if not resolved:
+            return resolved
+        holds = changesets._evaluate_conditions(template, values)  # noqa: SLF001
+        there = resolved["Resources"].items()
+        return {"Resources": {name: one for name, one in there if holds.get(one.get("Condition"), True)}}
+
+    changesets._resolve_props_for_diff = resolve_and_leave_out  # noqa: SLF001
 
 
 def concurrency_of_stacks() -> None:

@@ -36,6 +36,7 @@ def spare() -> None:
 
 if __name__ == "__main__":
     spare()
+    mends.changes_under_conditions()
     mends.concurrency_of_stacks()
     mends.whole_batches()
     main()

@@ -90,6 +90,17 @@ def attempts(stack: Stack, run_id: str, n_tasks: int, seconds: float = 0.0) -> p
     return found.attempts
 
 
+def second_in_preview(stack: Stack, **parameters: Any) -> set[str]:
+    """Return what a previewed change would do with what belongs to the second queue; the first stays as it is."""
+    planned = stacks.preview(stack.target, stack.name, parameters)
+    stacks.discard(planned)
+    changes = planned.changes.set_index("resource")["action"]
+    assert "Queue" not in changes
+    found = {str(action) for resource, action in changes.items() if str(resource).startswith("Second")}
+    assert {"SecondQueue", "SecondQueuePolicy", "SecondEventSourceMapping"} <= set(changes.index)
+    return found
+
+
 def most_at_a_time(attempts: pd.DataFrame) -> int:
     """Return how many attempts ran at the same time at most."""
     changes = pd.concat(
@@ -176,10 +187,12 @@ def test_a_fifo_stack_with_two_queues_is_as_it_is_given(deploy: Deploy) -> None:
 
 
 def test_a_second_queue_comes_and_goes(deploy: Deploy, run_id: str) -> None:
-    """An update adds a second queue for urgent tasks and another removes it; the first queue and its tasks stay."""
+    """An update adds a second queue for urgent tasks and another removes it, as previewed; the first queue stays."""
     before = deploy("second")
     assert not [name for name in before.outputs if name.startswith("Second")]
+    assert second_in_preview(before, SecondQueueFor="priority") == {"Add"}
     stack = deploy("second", SecondQueueFor="priority", UrgentPriority=8)
+    assert second_in_preview(stack, SecondQueueFor="none") == {"Remove"}
     assert stack.outputs["SecondQueueTakes"] == "priority>=8"
     assert "FifoQueue" not in attributes(stack, "SecondQueueUrl")
     assert stack.queue_url == before.queue_url
