@@ -106,9 +106,10 @@ def refuse_messages(found: Counts, n_scheduled: int = 0, *, allowed: bool) -> No
     """Raise `BadInput` where a teardown would destroy messages or scheduled tasks, and that was not allowed."""
     if found.n_unsettled + found.n_dead + n_scheduled and not allowed:
         holds = "queue holds" if len(found.by_queue) == 1 else "queues hold"
+        scheduled = f", and {n_scheduled:,} tasks are scheduled" if n_scheduled else ""
         raise BadInput(
-            f"The {holds} {found.n_unsettled:,} messages, the dead-letter queue {found.n_dead:,}, and "
-            f"{n_scheduled:,} tasks are scheduled; a teardown destroys them.",
+            f"The {holds} {found.n_unsettled:,} messages and the dead-letter queue {found.n_dead:,}{scheduled}; "
+            "a teardown destroys them.",
             "Let the queue drain, look at the dead letters (50_failures) and cancel what is scheduled (taskq cancel), "
             "or set discard_messages to True.",
         )

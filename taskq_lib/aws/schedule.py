@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -69,7 +70,8 @@ def at(stack: Stack, task: Task, when: datetime, group: str | None = None) -> Pl
 def pending(stack: Stack) -> pd.DataFrame:
     """Return the tasks that a schedule holds, the next one first, with the columns of `PENDING_COLUMNS`.
 
-    One request a task (the list names no contents). What SQS delays is not among them: it is in the queue.
+    One request a task (the list names no contents). What SQS delays is not among them: it is in the queue. A schedule
+    of the group that this kit did not make has no task id, or no due time.
     """
     names = list(_names(stack))
     with ThreadPoolExecutor(N_THREADS) as pool:
@@ -196,13 +198,19 @@ def _delete(stack: Stack, name: str) -> bool:
     return True
 
 
-def _due(found: dict[str, Any]) -> datetime:
-    return datetime.strptime(found["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
+def _due(found: dict[str, Any]) -> datetime | None:
+    try:
+        return datetime.strptime(found["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:
-    task = parse_body(found["Target"]["Input"])
-    return {"task_id": task.task_id, "task_type": task.type, "due_at": _due(found)}
+    row: dict[str, Any] = {"task_id": None, "task_type": None, "due_at": _due(found)}
+    with suppress(InvalidMessage):
+        task = parse_body(found["Target"].get("Input", ""))
+        row |= {"task_id": task.task_id, "task_type": task.type}
+    return row
 
 
 def _not_scheduled(stack: Stack, task_id: str) -> NotDone:

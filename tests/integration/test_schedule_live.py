@@ -112,3 +112,16 @@ def test_a_teardown_counts_what_is_scheduled_and_takes_it_along(target: Target) 
     groups = target.client("scheduler").list_schedule_groups()["ScheduleGroups"]
     assert live.outputs["ScheduleGroupName"] not in {group["Name"] for group in groups}
     assert schedule.count(live) == 0
+
+
+def test_on_a_fifo_stack_a_scheduled_task_is_sent_in_its_group(target: Target) -> None:
+    """A FIFO queue delays no message, so a schedule holds even what is due in seconds, and sends it to its group."""
+    live = stacks.deploy(target, "ordered", {"FifoQueue": "true"}, progress=lambda _line: None)
+    placed = [schedule.at(live, email(name), in_s(2), group) for name, group in (("t1", None), ("t2", "tenant"))]
+    assert [one.message_id for one in placed] == [None, None]
+    assert status.wait(live, ["t1", "t2"], 45, progress=False).why == "all final"
+    tasks = status.get(live, ["t1", "t2"]).tasks.set_index("task_id")
+    assert tasks["state"].tolist() == ["completed", "completed"]
+    assert tasks["message_group"].to_dict() == {"t1": "SEND_EMAIL", "t2": "tenant"}
+    assert schedule.count(live) == 0
+    stacks.delete(live, delete_table=True, progress=lambda _line: None)

@@ -1,4 +1,4 @@
-"""12_failover as a person runs it: a dry run that shows, then the second region's stack, a task in it, the record."""
+"""12_failover as a person runs it: a dry run that shows, then the second region's stack, a task in it, a record."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

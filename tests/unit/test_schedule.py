@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import boto3
@@ -172,6 +173,18 @@ def test_on_fifo_every_task_that_starts_later_is_scheduled_in_its_group(target: 
     assert groups == [task("t1").type, "tenant"]
 
 
+def test_a_schedule_goes_to_the_queue_that_takes_the_task(target: Target) -> None:
+    """Of two queues, the one that a task sent now would go to."""
+    first = stack(target)
+    second = {"SecondQueueUrl": "https://second", "SecondQueueArn": "arn:aws:sqs:us-east-1:123456789012:second"}
+    live = replace(first, outputs={**first.outputs, **second, "SecondQueueTakes": "priority>=7"})
+    for task_id, priority in (("urgent", 7), ("normal", 6)):
+        schedule.at(live, task(task_id, priority=priority), in_s(3600))
+    get = target.client("scheduler").get_schedule
+    sent_to = [get(GroupName="group", Name=name)["Target"]["Arn"] for name in ("urgent", "normal")]
+    assert sent_to == [second["SecondQueueArn"], live.outputs["QueueArn"]]
+
+
 @pytest.mark.parametrize(("seconds", "scheduled"), [(1, False), (898, False), (902, True)])
 def test_a_standard_queue_delays_up_to_fifteen_minutes_itself(target: Target, seconds: int, scheduled: bool) -> None:  # noqa: FBT001
     """Below SQS's own limit the message waits in the queue, above it a schedule holds the task."""
@@ -206,6 +219,23 @@ def test_pending_has_its_columns_where_nothing_is_scheduled(target: Target) -> N
     schedule.at(live, task("t1"), in_s(3600))
     assert len(empty) == 0
     assert empty.dtypes.astype(str).to_dict() == schedule.pending(live).dtypes.astype(str).to_dict()
+
+
+def test_a_schedule_of_somebody_else_hides_no_task(target: Target) -> None:
+    """One in the group that the kit did not make is listed without what it does not say."""
+    live = stack(target)
+    schedule.at(live, task("t1"), in_s(3600))
+    target.client("scheduler").create_schedule(
+        Name="other",
+        GroupName="group",
+        ScheduleExpression="rate(1 hour)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={"Arn": live.outputs["QueueArn"], "RoleArn": QUEUES["SchedulerRoleArn"], "Input": "hello"},
+    )
+    found = schedule.pending(live)
+    assert found["task_id"].isna().tolist() == [False, True]
+    assert found["due_at"].isna().tolist() == [False, True]
+    assert schedule.count(live) == 2
 
 
 @pytest.mark.parametrize("given", [["--at", "2020-01-01T00:00:00Z"], ["--at", "2030-01-01T00:00:00"], ["--in", "2"]])
