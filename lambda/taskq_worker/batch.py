@@ -1,5 +1,6 @@
 """The batch loop: parse, hold back, claim, run, dead-letter, record, and say which records come again.
 
+A batch of a standard queue takes one turn of it, one of a FIFO queue a turn for each place in its message groups.
 Every record either ends here or is named in `batchItemFailures`; nothing is raised for the whole batch.
 """
 
@@ -20,8 +21,10 @@ from taskq_worker.breaker import Breakers, Memory
 from taskq_worker.contract import WORKER_LOST, Outcome, Reason
 from taskq_worker.dead_letters import DeadLetter
 from taskq_worker.execute import run_claims
-from taskq_worker.log import log
-from taskq_worker.records import Delivery, Invalid, parse_records
+from taskq_worker.log import bind, log
+from taskq_worker.metrics import Tally
+from taskq_worker.order import Line
+from taskq_worker.records import Delivery, Invalid, parse_record, parse_records
 from taskq_worker.retry import Returned, backoff, delay
 from taskq_worker.settings import Settings
 from taskq_worker.store import Claim, Result, StatusStore, Verdict
@@ -50,29 +53,32 @@ class Batch:
     """What one invocation works with."""
 
     settings: Settings
+    queue_url: str  #: Of the queue that the records come from
     store: StatusStore
     breakers: Breakers
     deadline: float  #: Unix seconds: when running tasks must have ended
     lease_until: float  #: Unix seconds: when the function is killed at the latest
+    tally: Tally
     returned: list[Returned] = field(default_factory=list)
     n_delayed: int = 0  #: How many of `returned` have got their delay
     doubtful: list[Claim] = field(default_factory=list)  #: Claimed perhaps, and never started
+    suspects: list[Claim] = field(default_factory=list)  #: To be run when all else is done
     n_twins: Counter[str] = field(default_factory=Counter)  #: Task id -> further deliveries, not counted yet
 
 
 def handle_batch(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """Process the event's records; returns the partial batch response that names the ones to deliver again."""
-    batch = _begin(context)
-    deliveries, twins, invalid = parse_records(event)
-    batch.n_twins = Counter(twin.task.task_id for twin in twins)
-    claims = _claim(batch, deliveries)
-    suspects = [claim for claim in claims if claim.verdict is Verdict.SUSPECT]
-    results = _settle(batch, _work(batch, claims))
-    _close(batch, invalid, [claim.delivery for claim in claims if claim.verdict is Verdict.FINISHED])
-    _conclude(batch, results, besides={suspect.delivery.task.type for suspect in suspects})
-    # All else is said and done: a suspect may end this process.
-    for suspect in suspects:
-        _conclude(batch, _work_alone(batch, suspect))
+    batch = _begin(event, context)
+    if batch.queue_url.endswith(".fifo"):
+        _work_in_order(batch, Line.of(parse_record(raw) for raw in event["Records"]))
+    else:
+        deliveries, twins, invalid = parse_records(event)
+        batch.n_twins = Counter(twin.task.task_id for twin in twins)
+        _take_turn(batch, deliveries, invalid)
+        _delay(batch)
+        _work_suspects(batch)
+    if batch.settings.has_metrics:
+        batch.tally.report(batch.breakers.is_open)
     return {"batchItemFailures": [{"itemIdentifier": one.record.message_id} for one in batch.returned]}
 
 
@@ -83,9 +89,14 @@ def client(service: str) -> Any:
     return _clients[service]
 
 
-def _begin(context: Any) -> Batch:
+def _begin(event: Mapping[str, Any], context: Any) -> Batch:
     now, settings = time.time(), Settings.from_environment(os.environ)
+    # A mapping reads one queue, so all records of an event come from it.
+    sources = [record["eventSourceARN"] for record in event["Records"][:1]]
+    queue_url = settings.queue_url(sources[0]) if sources else ""
     ends_at = now + context.get_remaining_time_in_millis() / 1000
+    # So that every line can be joined with the platform's report of the invocation.
+    bind(requestId=context.aws_request_id)
     log_entry = {"received": round(now, 3), "requestId": context.aws_request_id}
     if not _invocations:
         log_entry["coldStart"] = True
@@ -107,13 +118,71 @@ def _begin(context: Any) -> Batch:
         memory=_memory,
     )
     return Batch(
-        settings=settings, store=store, breakers=breakers, deadline=ends_at - MARGIN_S, lease_until=lease_until
+        settings=settings,
+        queue_url=queue_url,
+        store=store,
+        breakers=breakers,
+        deadline=ends_at - MARGIN_S,
+        lease_until=lease_until,
+        tally=Tally(stack=settings.stack, began_at=now, ends_at=ends_at),
     )
+
+
+def _take_turn(batch: Batch, deliveries: Sequence[Delivery], invalid: Sequence[Invalid]) -> None:
+    """Work these records, of distinct tasks, side by side; suspects are left for later."""
+    claims = _claim(batch, deliveries)
+    batch.suspects += [claim for claim in claims if claim.verdict is Verdict.SUSPECT]
+    results = _settle(batch, _work(batch, claims))
+    _close(batch, invalid, [claim.delivery for claim in claims if claim.verdict is Verdict.FINISHED])
+    _conclude(batch, results, besides={suspect.delivery.task.type for suspect in batch.suspects})
+
+
+def _work_in_order(batch: Batch, line: Line) -> None:
+    """Work the first record of every group, then the second, and so on; a group stops at what is not final then."""
+    while time.time() < batch.deadline and (wave := line.wave()):
+        _take_turn(
+            batch,
+            [one for one in wave if isinstance(one, Delivery)],
+            [one for one in wave if isinstance(one, Invalid)],
+        )
+        again = {one.record.message_id for one in batch.returned}
+        again |= {suspect.delivery.record.message_id for suspect in batch.suspects}
+        line.stop(one for one in wave if one.record.message_id in again)
+        _return_behind(batch, line)
+        _delay(batch)
+    batch.returned += [Returned(record=record, delay_s=0) for record in line.rest()]
+    _delay(batch)
+    _work_suspects(batch)
+    _return_behind(batch, line, suspects=batch.suspects)
+    _delay(batch)
+
+
+def _return_behind(batch: Batch, line: Line, suspects: Sequence[Claim] = ()) -> None:
+    """Give back, untouched, what stands behind a record that comes again, to come with it.
+
+    What stands behind a suspect waits until that has run: one of `suspects` that is done stops nothing any more.
+    """
+    delays: dict[str, float | None] = {suspect.delivery.record.message_id: 0.0 for suspect in suspects}
+    delays |= {one.record.message_id: one.delay_s for one in batch.returned}
+    known = [(delays[first], record) for first, record in line.behind if first in delays]
+    batch.returned += [Returned(record=record, delay_s=delay_s) for delay_s, record in known]
+    line.behind = [(first, record) for first, record in line.behind if first not in delays]
+
+
+def _work_suspects(batch: Batch) -> None:
+    """Run what may have killed its process before. All else is said and done: it may end this one."""
+    if batch.suspects and batch.settings.has_metrics:
+        batch.tally.report(batch.breakers.is_open, at_end=False)
+    for suspect in batch.suspects:
+        batch.tally.kinds.add(suspect.delivery.task.type)
+        _conclude(batch, _work_alone(batch, suspect))
+        _delay(batch)
 
 
 def _claim(batch: Batch, deliveries: Sequence[Delivery]) -> list[Claim]:
     """Claim what may run; what an open breaker holds back is returned, unclaimed or given back."""
     breakers = batch.breakers
+    batch.tally.kinds |= {one.task.type for one in deliveries}
     admitted, held = breakers.admit(deliveries)
     reports = breakers.reports(one.task.type for one in admitted)
     claims = batch.store.claim(admitted, batch.lease_until, reports, breakers.hear)
@@ -206,6 +275,7 @@ def _settle(batch: Batch, results: Sequence[Result]) -> list[Result]:
     ]
     for result, recorded in zip(results, batch.store.record(results), strict=True):
         record, task = result.claim.delivery.record, result.claim.delivery.task
+        batch.tally.results.append((result, recorded))
         if not recorded:
             log("taskq.record_refused", level="ERROR", taskId=task.task_id, attempt=result.claim.attempt)
             batch.returned.append(Returned(record=record))
@@ -219,6 +289,7 @@ def _close(batch: Batch, invalid: Sequence[Invalid], duplicates: Sequence[Delive
     """Dead-letter invalid messages and note duplicate deliveries; both end here."""
     now = time.time()
     buried = _bury(batch, [DeadLetter.of_invalid(one, now) for one in invalid])
+    batch.tally.n_invalid += len(buried)
     batch.returned += [Returned(record=one.record) for one in invalid if one.record.message_id not in buried]
     for one in invalid:
         log("taskq.invalid", level="ERROR", messageId=one.record.message_id, error=str(one.error))
@@ -236,7 +307,7 @@ def _close(batch: Batch, invalid: Sequence[Invalid], duplicates: Sequence[Delive
 
 
 def _conclude(batch: Batch, results: Sequence[Result], besides: Collection[str] = ()) -> None:
-    """Say what is to be said of `results` and of what is not run: to the breakers, the store and the queue.
+    """Say what is to be said of `results` and of what is not run: to the breakers and to the store.
 
     The probes of the types `besides` still run.
     """
@@ -247,7 +318,11 @@ def _conclude(batch: Batch, results: Sequence[Result], besides: Collection[str] 
             # If it was claimed, its lease runs out unused, and it counts as an attempt that vanished.
             log("taskq.release_failed", level="ERROR", taskId=claim.delivery.task.task_id)
         batch.doubtful.clear()
-    delay(client("sqs"), batch.settings.queue_url, batch.returned[batch.n_delayed :])
+
+
+def _delay(batch: Batch) -> None:
+    """Have SQS hide what comes again for as long as it is to wait."""
+    delay(client("sqs"), batch.queue_url, batch.returned[batch.n_delayed :])
     batch.n_delayed = len(batch.returned)
 
 

@@ -100,6 +100,7 @@ def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]
     for batch in _batches(letters):
         entries = [
             {"Id": str(i), "MessageBody": letter.record.body, "MessageAttributes": letter.fitting_attributes}
+            | _order(letter, is_fifo=queue_url.endswith(".fifo"))
             for i, letter in enumerate(batch)
         ]
         try:
@@ -112,6 +113,20 @@ def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]
         for failed in response.get("Failed", []):
             log("taskq.dead_letter_failed", level="ERROR", error=failed.get("Message"), code=failed.get("Code"))
     return arrived
+
+
+def _order(letter: DeadLetter, *, is_fifo: bool) -> dict[str, str]:
+    """Return the parameters that keep a letter's message group; a FIFO queue asks for an id besides.
+
+    It names the death, by message and time: what is sent once more because its answer was lost is dropped by SQS, and
+    a task that dies again within the 5 minutes of deduplication is not. A later letter of the same message counts as
+    well: a redrive by the earlier one would not open the task.
+    """
+    group = letter.record.message_group
+    order = {"MessageGroupId": group} if group else {}
+    if is_fifo:
+        order["MessageDeduplicationId"] = f"{letter.record.message_id}-{round(letter.last_at * 1000)}"
+    return order
 
 
 def _string(text: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ def new_item(delivery: Delivery, request_id: str, now: float, lease_until: float
         "duplicates": 0,
         "enqueuedAt": task.enqueued_at,
         "sentAt": delivery.sent_at,
+        "messageGroup": delivery.record.message_group,
         "startedAt": ms(now),
         "claimedBy": request_id,
         "leaseUntil": lease_until,

@@ -19,6 +19,7 @@ class Record:
     body: str
     sent_at: float  #: Unix seconds by SQS's clock; after a redrive, of the redrive
     receive_count: int  #: Counts throttles and pauses as well, so it is not a count of attempts
+    message_group: str | None = None  #: What a FIFO queue orders by; on a standard queue the tenant (fair queues)
     died_at: float | None = None  #: Of a redriven dead letter: when its task failed for good, Unix seconds
 
 
@@ -50,11 +51,9 @@ def parse_records(event: Mapping[str, Any]) -> tuple[list[Delivery], list[Delive
     invalid: list[Invalid] = []
     records: Sequence[Mapping[str, Any]] = event["Records"]
     for raw in records:
-        record = _record(raw)
-        try:
-            delivery = Delivery(record=record, task=parse_body(record.body))
-        except InvalidMessage as error:
-            invalid.append(Invalid(record=record, error=error))
+        delivery = parse_record(raw)
+        if isinstance(delivery, Invalid):
+            invalid.append(delivery)
             continue
         known = first.setdefault(delivery.task.task_id, delivery)
         if known is delivery:
@@ -66,6 +65,15 @@ def parse_records(event: Mapping[str, Any]) -> tuple[list[Delivery], list[Delive
     return list(first.values()), twins, invalid
 
 
+def parse_record(raw: Mapping[str, Any]) -> Delivery | Invalid:
+    """Read one record of an event."""
+    record = _record(raw)
+    try:
+        return Delivery(record=record, task=parse_body(record.body))
+    except InvalidMessage as error:
+        return Invalid(record=record, error=error)
+
+
 def _record(raw: Mapping[str, Any]) -> Record:
     attributes = raw["attributes"]
     return Record(
@@ -74,6 +82,7 @@ def _record(raw: Mapping[str, Any]) -> Record:
         body=raw["body"],
         sent_at=int(attributes["SentTimestamp"]) / 1000,
         receive_count=int(attributes["ApproximateReceiveCount"]),
+        message_group=attributes.get("MessageGroupId"),
         died_at=_died_at(raw.get("messageAttributes") or {}),
     )
 

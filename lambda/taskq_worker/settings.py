@@ -23,10 +23,12 @@ class Settings:
     """The function's settings; names and units as in `cloudformation.yaml`."""
 
     table: str  #: The status table's name
-    queue_url: str
+    queue_urls: tuple[str, ...]  #: Of every queue that has a mapping to the function
     dead_letter_queue_url: str
     retry: Retry  #: Of every task type that does not say otherwise; complete
     breaker: BreakerSettings
+    stack: str  #: The stack's name
+    has_metrics: bool  #: Whether the function prints its own metrics
     ttl_days: int  #: Status items expire this long after their last attempt began; 0 keeps them
 
     @property
@@ -34,12 +36,20 @@ class Settings:
         """The attempt budget of a task whose type does not say otherwise."""
         return self.retry.max_attempts or 1
 
+    def queue_url(self, arn: str) -> str:
+        """Return the URL of the queue with this ARN: both end in the queue's name.
+
+        Raises `KeyError` where the template names no such queue: it is wrong then, and no batch may be touched.
+        """
+        name = arn.rpartition(":")[2]
+        return {url.rpartition("/")[2]: url for url in self.queue_urls}[name]
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
         """Read the settings; a missing name is a `KeyError`: the template is wrong, and no batch may be touched."""
         return cls(
             table=environment["TASKQ_TABLE"],
-            queue_url=environment["TASKQ_QUEUE_URL"],
+            queue_urls=tuple(environment["TASKQ_QUEUE_URLS"].split(",")),
             dead_letter_queue_url=environment["TASKQ_DEAD_LETTER_QUEUE_URL"],
             retry=Retry(
                 max_attempts=int(environment["TASKQ_MAX_ATTEMPTS"]),
@@ -53,5 +63,7 @@ class Settings:
                 window_s=float(environment["TASKQ_BREAKER_WINDOW_S"]),
                 cooldown_s=float(environment["TASKQ_BREAKER_COOLDOWN_S"]),
             ),
+            stack=environment["TASKQ_STACK"],
+            has_metrics=environment["TASKQ_METRICS"] == "true",
             ttl_days=int(environment["TASKQ_TTL_DAYS"]),
         )

@@ -21,7 +21,7 @@ TRACE_BYTES = 800
 #: A line of metrics and what each attempt adds to it; estimates.
 METRICS_LINE_BYTES, METRICS_ATTEMPT_BYTES = EVENT_BYTES + 550, 25
 #: The attempt's line without the texts in it, and what an error adds.
-ATTEMPT_LINE_BYTES, ERROR_BYTES = EVENT_BYTES + 205, 60
+ATTEMPT_LINE_BYTES, ERROR_BYTES = EVENT_BYTES + 250, 60
 #: How often a process reports to the breaker of a type at most (s): it does where attempts fail.
 REPORT_S = 1.0
 #: Reads of each task's status, strongly consistent, one unit up to 4 KB: while it is waited for, and at the end.

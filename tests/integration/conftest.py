@@ -80,6 +80,15 @@ def function(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function
 
 
 @pytest.fixture
+def fifo(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Function]:
+    """The function of this test, on FIFO queues."""
+    made = Function(stack, monkeypatch, is_fifo=True)
+    yield made
+    for queue in (made.queue, made.dead):
+        made.sqs.delete_queue(QueueUrl=queue)
+
+
+@pytest.fixture
 def code(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
     """Let a test say what tasks of the type OWN do."""
     monkeypatch.setattr(contract, "_TYPES", dict(contract._TYPES))

@@ -13,22 +13,22 @@ from taskq_lib.aws.stack import Stack
 from taskq_worker import batch
 from taskq_worker.breaker import Memory
 from taskq_worker.contract import Task
-from tests.unit.events import Context, ids
+from tests.unit.events import SOURCE, Context, ids
 
 
 class Function:
     """The function in this process: the stack's table, and a queue and dead-letter queue of the test's own."""
 
-    def __init__(self, stack: Stack, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, stack: Stack, patch: pytest.MonkeyPatch, *, is_fifo: bool = False) -> None:
         """Make the queues and set the environment as the template does."""
         self.sqs = stack.target.client("sqs")
-        self.queue, self.dead = (
-            self.sqs.create_queue(QueueName=f"{name}-{uuid.uuid4().hex}")["QueueUrl"] for name in ("queue", "dead")
-        )
+        self.queue, self.dead = (self._create_queue(name, is_fifo=is_fifo) for name in ("queue", "dead"))
+        self.source = self._arn(self.queue)
         self.patch = patch
         self.set(
             TASKQ_TABLE=stack.table,
-            TASKQ_QUEUE_URL=self.queue,
+            # The second is where made-up records come from, as if it had a mapping as well.
+            TASKQ_QUEUE_URLS=f"{self.queue},http://localhost/{SOURCE.rpartition(':')[2]}",
             TASKQ_DEAD_LETTER_QUEUE_URL=self.dead,
             TASKQ_MAX_ATTEMPTS="3",
             TASKQ_RETRY_BASE_S="0",
@@ -39,6 +39,8 @@ class Function:
             TASKQ_BREAKER_WINDOW_S="60",
             TASKQ_BREAKER_COOLDOWN_S="30",
             TASKQ_TTL_DAYS="30",
+            TASKQ_STACK=stack.name,
+            TASKQ_METRICS="true",
             AWS_ENDPOINT_URL=stack.target.endpoint_url or "",
             AWS_REGION=stack.target.region,
             AWS_DEFAULT_REGION=stack.target.region,
@@ -50,9 +52,23 @@ class Function:
         patch.setattr(boto3, "DEFAULT_SESSION", None)
         patch.setattr(batch, "_invocations", [])
         patch.setattr(batch, "_memory", Memory())
+        # What the function says in every line is not to be in the lines of later tests.
+        patch.setattr("taskq_worker.log._bound", {})
         #: Operation and parameters of each request since the last `forget`
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.forget()
+
+    def _create_queue(self, name: str, *, is_fifo: bool) -> str:
+        own = f"{name}-{uuid.uuid4().hex}"
+        if not is_fifo:
+            return str(self.sqs.create_queue(QueueName=own)["QueueUrl"])
+        attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
+        attributes |= {"DeduplicationScope": "messageGroup", "FifoThroughputLimit": "perMessageGroupId"}
+        return str(self.sqs.create_queue(QueueName=f"{own}.fifo", Attributes=attributes)["QueueUrl"])
+
+    def _arn(self, queue: str) -> str:
+        attributes = self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]
+        return str(attributes["QueueArn"])
 
     def set(self, **environment: str) -> None:
         """Set variables of the function's environment."""
@@ -73,11 +89,17 @@ class Function:
         """Return the parameters of each request of one operation."""
         return [parameters for name, parameters in self.calls if name == operation]
 
+    def put(self, body: str | Task, group: str | None = None, attributes: dict[str, Any] | None = None) -> None:
+        """Send one message to the queue; a FIFO queue takes no two for one."""
+        text = body.to_body() if isinstance(body, Task) else body
+        order = {"MessageGroupId": group} if group else {}
+        order |= {"MessageDeduplicationId": uuid.uuid4().hex} if self.queue.endswith(".fifo") else {}
+        self.sqs.send_message(QueueUrl=self.queue, MessageBody=text, MessageAttributes=attributes or {}, **order)
+
     def send(self, *bodies: str | Task) -> dict[str, Any]:
         """Send these messages to the queue and receive them again; returns them as an event."""
-        texts = [body.to_body() if isinstance(body, Task) else body for body in bodies]
-        for text in texts:
-            self.sqs.send_message(QueueUrl=self.queue, MessageBody=text)
+        for body in bodies:
+            self.put(body)
         return self.receive()
 
     def receive(self) -> dict[str, Any]:
@@ -89,6 +111,7 @@ class Function:
                     "receiptHandle": message["ReceiptHandle"],
                     "body": message["Body"],
                     "attributes": message["Attributes"],
+                    "eventSourceARN": self.source,
                     "messageAttributes": {
                         name: {"stringValue": value.get("StringValue"), "dataType": value["DataType"]}
                         for name, value in message.get("MessageAttributes", {}).items()
@@ -137,12 +160,12 @@ class Function:
     def redrive(self) -> None:
         """Send all dead letters to the queue again, bodies and attributes unchanged, as every redrive does."""
         for message in self._take(self.dead, MessageAttributeNames=["All"]):
-            attributes = message.get("MessageAttributes", {})
-            self.sqs.send_message(QueueUrl=self.queue, MessageBody=message["Body"], MessageAttributes=attributes)
+            attributes, group = message.get("MessageAttributes", {}), message["Attributes"].get("MessageGroupId")
+            self.put(message["Body"], group, attributes)
             self.sqs.delete_message(QueueUrl=self.dead, ReceiptHandle=message["ReceiptHandle"])
 
     def _take(self, queue: str, **options: Any) -> Iterator[dict[str, Any]]:
-        names = ["SentTimestamp", "ApproximateReceiveCount"]
+        names = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId"]
         while found := self.sqs.receive_message(
             QueueUrl=queue, MaxNumberOfMessages=10, MessageSystemAttributeNames=names, **options
         ).get("Messages"):

@@ -486,13 +486,28 @@ def test_a_suspect_that_another_worker_tried_meanwhile_comes_again(
 def test_a_message_that_is_gone_does_not_stop_the_rest(function: Function, run_id: str) -> None:
     """A receipt handle that SQS no longer knows is reported in the log; the response is still complete."""
     delivered = event(*(task(f"{run_id}-{i}", simulate={"fail_attempts": 1}) for i in range(3)))
+    for record in delivered["Records"]:
+        record["eventSourceARN"] = function.source
     assert function.run(delivered) == names(delivered)
 
 
 def settings_of(**environment: str) -> Settings:
     """Read settings from an environment that says what these tests need."""
-    plain = {"TABLE": "t", "QUEUE_URL": "q", "DEAD_LETTER_QUEUE_URL": "d", "MAX_ATTEMPTS": "20", "TTL_DAYS": "0"}
-    plain |= {"RETRY_BASE_S": "2", "RETRY_FACTOR": "2", "RETRY_CAP_S": "300", "BREAKER_FAILURE_PERCENT": "0"}
+    plain = {
+        "TABLE": "t",
+        "QUEUE_URLS": "q",
+        "DEAD_LETTER_QUEUE_URL": "d",
+        "MAX_ATTEMPTS": "20",
+        "TTL_DAYS": "0",
+        "STACK": "s",
+    }
+    plain |= {
+        "METRICS": "true",
+        "RETRY_BASE_S": "2",
+        "RETRY_FACTOR": "2",
+        "RETRY_CAP_S": "300",
+        "BREAKER_FAILURE_PERCENT": "0",
+    }
     plain |= {"BREAKER_MINIMUM_TASKS": "20", "BREAKER_WINDOW_S": "60", "BREAKER_COOLDOWN_S": "30"}
     return Settings.from_environment({f"TASKQ_{name}": value for name, value in (plain | environment).items()})
 

@@ -313,7 +313,8 @@ def table_gone(function: Function) -> None:
 
 def queues_gone(function: Function) -> None:
     """Name queues that do not exist."""
-    function.set(TASKQ_QUEUE_URL=function.queue + "-gone", TASKQ_DEAD_LETTER_QUEUE_URL=function.dead + "-gone")
+    elsewhere = {url: url.replace("/000000000000/", "/210987654321/") for url in (function.queue, function.dead)}
+    function.set(TASKQ_QUEUE_URLS=elsewhere[function.queue], TASKQ_DEAD_LETTER_QUEUE_URL=elsewhere[function.dead])
 
 
 def no_credentials(function: Function) -> None:

@@ -12,6 +12,8 @@ from taskq_worker.records import Delivery, parse_records
 from taskq_worker.store import Claim, Verdict
 
 _NUMBERS = itertools.count(1)
+#: The ARN of the queue that made-up records come from.
+SOURCE = "arn:aws:sqs:us-east-1:123456789012:queue"
 
 
 @dataclass(kw_only=True)
@@ -38,9 +40,12 @@ def task(task_id: str, *, type: str = "SEND_EMAIL", simulate: dict[str, Any] | N
     return Task(task_id=task_id, type=type, data=data, **fields)
 
 
-def record(body: str, *, message_id: str | None = None, receives: int = 1, sent_at: float = 1.8e9) -> dict[str, Any]:
-    """Make one SQS record of a Lambda event; `sent_at` in Unix seconds."""
+def record(
+    body: str, *, message_id: str | None = None, receives: int = 1, sent_at: float = 1.8e9, group: str | None = None
+) -> dict[str, Any]:
+    """Make one SQS record of a Lambda event; `sent_at` in Unix seconds, `group` as a message group has it."""
     number = next(_NUMBERS)
+    order = {"MessageGroupId": group} if group else {}
     return {
         "messageId": message_id or f"message-{number}",
         "receiptHandle": f"handle-{number}",
@@ -50,11 +55,12 @@ def record(body: str, *, message_id: str | None = None, receives: int = 1, sent_
             "SentTimestamp": str(round(sent_at * 1000)),
             "SenderId": "AIDASOMEBODY",
             "ApproximateFirstReceiveTimestamp": str(round(sent_at * 1000)),
+            **order,
         },
         "messageAttributes": {},
         "md5OfBody": "",
         "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:queue",
+        "eventSourceARN": SOURCE,
         "awsRegion": "us-east-1",
     }
 

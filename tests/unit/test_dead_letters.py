@@ -32,7 +32,7 @@ class Sqs:
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's own names
         """Take one batch."""
-        assert QueueUrl == URL
+        assert QueueUrl.removesuffix(".fifo") == URL
         self.batches.append(Entries)
         answer = self.answers.pop(0) if self.answers else [entry["Id"] for entry in Entries]
         if isinstance(answer, Exception):
@@ -41,9 +41,13 @@ class Sqs:
         return {"Successful": [{"Id": name, "MessageId": f"dead-{name}"} for name in answer], "Failed": failed}
 
 
-def letter(message_id: str = "m", body: str = "{}", error: str = "broken", **changes: Any) -> DeadLetter:
+def letter(
+    message_id: str = "m", body: str = "{}", error: str = "broken", *, group: str | None = None, **changes: Any
+) -> DeadLetter:
     """Make a dead letter."""
-    record = Record(message_id=message_id, receipt_handle="h", body=body, sent_at=1.8e9, receive_count=1)
+    record = Record(
+        message_id=message_id, receipt_handle="h", body=body, sent_at=1.8e9, receive_count=1, message_group=group
+    )
     fields: dict[str, Any] = {
         "reason": Reason.MAX_ATTEMPTS,
         "error_type": "CorruptInput",
@@ -203,3 +207,25 @@ def test_a_letter_over_the_limit_goes_with_what_fits() -> None:
     assert largest.fitting_attributes == {}
     assert large.fitting_attributes.keys() == {"reason", "lastAt"}
     assert small.fitting_attributes == small.attributes
+
+
+@pytest.mark.parametrize("queue", [URL, f"{URL}.fifo"])
+def test_a_letter_keeps_its_message_group(queue: str) -> None:
+    """The group goes with the letter, on a standard queue as a tenant; a deduplication id on a FIFO queue alone."""
+    sqs = Sqs()
+    grouped, plain = letter("m-1", group="tenant"), letter("m-2")
+    send(sqs, queue, [grouped, plain])
+    [entries] = sqs.batches
+    assert [entry.get("MessageGroupId") for entry in entries] == ["tenant", None]
+    ids = [entry.get("MessageDeduplicationId") for entry in entries]
+    assert ids == (["m-1-1800000060500", "m-2-1800000060500"] if queue.endswith(".fifo") else [None, None])
+
+
+def test_another_death_is_another_letter() -> None:
+    """SQS drops a letter that is sent twice, not that of a later death of the same message, nor of a redriven one."""
+    sqs = Sqs()
+    letters = [letter("m"), letter("m"), letter("m", last_at=1_800_000_060.501), letter("redriven")]
+    send(sqs, f"{URL}.fifo", letters)
+    ids = [entry["MessageDeduplicationId"] for batch in sqs.batches for entry in batch]
+    assert len(set(ids)) == 3
+    assert ids[0] == ids[1]
