@@ -17,11 +17,11 @@ EVENT_BYTES = 26
 #: Of an invocation, the platform's two lines in JSON, start and report (Lambda guide, JSON log format); an estimate.
 PLATFORM_BYTES = 2 * EVENT_BYTES + 420
 #: The stack trace in the line of an attempt that failed; an estimate, since it is not kept in the item.
-TRACE_BYTES = 800
+TRACE_BYTES = 400
 #: A line of metrics and what each attempt adds to it; estimates.
-METRICS_LINE_BYTES, METRICS_ATTEMPT_BYTES = EVENT_BYTES + 550, 25
+METRICS_LINE_BYTES, METRICS_ATTEMPT_BYTES = EVENT_BYTES + 470, 25
 #: The attempt's line without the texts in it, and what an error adds.
-ATTEMPT_LINE_BYTES, ERROR_BYTES = EVENT_BYTES + 205, 60
+ATTEMPT_LINE_BYTES, ERROR_BYTES = EVENT_BYTES + 250, 60
 #: How often a process reports to the breaker of a type at most (s): it does where attempts fail.
 REPORT_S = 1.0
 #: Reads of each task's status, strongly consistent, one unit up to 4 KB: while it is waited for, and at the end.
@@ -66,7 +66,6 @@ class Work:
     n_seen: int  #: Invocations that an attempt names
     n_unseen: int  #: Those that none does, each taken to have held one message
     n_attempts: int
-    n_failed: int
     duration_s: float  #: Of all invocations
     duration_source: str  #: "counted" where it is what Lambda billed, else "computed"
     table_units: int
@@ -97,7 +96,6 @@ def of_run(
     billed = {(by, what): n for by, what, n in asked[["by", "operation", "billed"]].itertuples(index=False)}
     written = writes.statements(tasks, attempts)
     seen = batches["is_seen"]
-    failed = ~rows["outcome"].eq("completed")
     has_group = "message_group" in tasks.columns and bool(tasks["message_group"].notna().any())
     n_sent = int(billed[requests.PRODUCER, "SendMessageBatch"])
     return Work(
@@ -113,14 +111,13 @@ def of_run(
         n_seen=int(seen.sum()),
         n_unseen=int((~seen).sum()),
         n_attempts=len(rows),
-        n_failed=int(failed.sum()),
         duration_s=_duration_s(batches, billed_s),
         duration_source="computed" if billed_s is None else "counted",
         table_units=int(written["table_units"].sum()),
         index_units=int(written["index_units"].sum()),
         breaker_units=_breaker_units(rows, batches),
         stored_bytes=int(writes.stored_bytes(tasks, attempts).sum()),
-        line_bytes=_line_bytes(rows, failed),
+        line_bytes=_line_bytes(rows[rows["outcome"].ne("lost")]),
         n_metrics_lines=int(batches["n_types"].sum()) + len(batches),
     )
 
@@ -145,8 +142,9 @@ def _breaker_units(rows: pd.DataFrame, batches: pd.DataFrame) -> tuple[int, int]
     return n_types, max(n_types, min(int(batches["n_types"].sum()), often))
 
 
-def _line_bytes(rows: pd.DataFrame, failed: "pd.Series[bool]") -> int:
-    """Return the bytes of the attempts' log lines, by the texts in them."""
+def _line_bytes(rows: pd.DataFrame) -> int:
+    """Return the bytes of the attempts' log lines, by the texts in them; one that vanished has written none."""
+    failed = rows["outcome"].eq("failed")
     texts = sum(rows[name].astype("str").str.len().fillna(0).sum() for name in ("task_id", "run_id", "task_type"))
     errors = rows.loc[failed, "error"].str.len().sum() + rows.loc[failed, "error_type"].str.len().sum()
     n_failed = int(failed.sum())

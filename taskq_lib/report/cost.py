@@ -15,7 +15,7 @@ from taskq_lib.errors import BadInput
 from taskq_lib.report.data import Data
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
-from taskq_worker import contract
+from taskq_worker.contract import METRICS
 
 #: Metrics that have no dimension for the task type.
 _OF_STACK_ONLY = {"TimeUsed"}
@@ -106,8 +106,7 @@ def of_run(found: Data, chosen: Mapping[str, Value]) -> Cost:
 def setup(values: Mapping[str, str]) -> usage.Setup:
     """Read the template's values, as `results.json` keeps them, as a setup; one that it lacks has its default."""
     known = {name: str(entry.get("Default", "")) for name, entry in template.parameters().items()} | dict(values)
-    emits = known.get("Metrics") == "true"
-    names = getattr(contract, "METRICS", {}) if emits else {}
+    names = METRICS if known["Metrics"] == "true" else {}
     text = template.TEMPLATE.read_text()
     return usage.Setup(
         batch_size=int(known["BatchSize"]),

@@ -32,6 +32,10 @@ Workers = Callable[..., StatusStore]
 Item = dict[str, Any]
 
 
+#: Lines of the log whose bytes are billed by our own doing.
+EVENTS = ("taskq.attempt", "taskq.metrics")
+
+
 class Meter:
     """Counts requests and, of each statement that the function sends, what it did to its item."""
 
@@ -102,7 +106,7 @@ class Mapping:
         """Run one batch; returns how many messages were in it."""
         found = self.take(size)
         if found:
-            again = self.function.run({"Records": [record(message) for message in found]})
+            again = self.function.run({"Records": [record(message, self.function.source) for message in found]})
             done = [one for one in found if one["MessageId"] not in again]
             entries = [{"Id": str(i), "ReceiptHandle": one["ReceiptHandle"]} for i, one in enumerate(done)]
             if entries:
@@ -123,7 +127,7 @@ class Mapping:
         return found
 
 
-def record(message: Item) -> Item:
+def record(message: Item, source: str) -> Item:
     """Return a message as Lambda hands it over."""
     attributes = message.get("MessageAttributes", {}).items()
     return {
@@ -131,6 +135,7 @@ def record(message: Item) -> Item:
         "receiptHandle": message["ReceiptHandle"],
         "body": message["Body"],
         "attributes": message["Attributes"],
+        "eventSourceARN": source,
         "messageAttributes": {
             name: {"stringValue": value.get("StringValue"), "dataType": value["DataType"]} for name, value in attributes
         },
@@ -344,3 +349,19 @@ def test_reports_to_the_breakers_keep_to_their_bounds(
     assert 2 <= low <= n_reports <= high
     # They travel with the claims: not one request more.
     assert by_operation(predicted(found, sends, tasks, run_id)) == meter.counted()
+
+
+def test_log_bytes_are_near_those_that_were_written(
+    capsys: pytest.CaptureFixture[str], whole: Whole, run_id: str
+) -> None:
+    """The bytes of attempts' and metrics' lines are estimates: within a quarter of what the function has printed."""
+    found, sends, tasks = whole
+    printed = capsys.readouterr().out.splitlines()
+    counted = {event: [len(line.encode()) + 26 for line in printed if f'"{event}"' in line] for event in EVENTS}
+    work = usage.of_run(*found, sends, cost.body_bytes(manifest_of(tasks), run_id))
+    n_attempts, n_metrics = (len(counted[event]) for event in EVENTS)
+    # Those that vanished have printed nothing.
+    assert n_attempts == work.n_attempts - 4
+    assert work.line_bytes == pytest.approx(sum(counted["taskq.attempt"]), rel=0.25)
+    metrics = usage.METRICS_LINE_BYTES * n_metrics + usage.METRICS_ATTEMPT_BYTES * n_attempts
+    assert metrics == pytest.approx(sum(counted["taskq.metrics"]), rel=0.25)

@@ -121,7 +121,7 @@ def test_a_plain_run_comes_to_what_can_be_counted_by_hand() -> None:
     """A thousand tasks in batches of ten: 100 of each request, and five write units a task, three by the index."""
     work = work_of(*plain_run())
     assert (work.sends, work.receives, work.deletes, work.n_seen, work.n_unseen) == (100, 100, 100, 100, 0)
-    assert (work.visibility_changes, work.dead_letter_sends, work.n_failed) == (0, 0, 0)
+    assert (work.visibility_changes, work.dead_letter_sends) == (0, 0)
     assert (work.table_units, work.index_units, work.duration_s) == (2000, 3000, 100.0)
 
 
