@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from taskq_lib import PROJECT_ROOT
+from taskq_lib.aws import concurrency, rules
 from taskq_lib.errors import BadInput, did_you_mean
 from taskq_worker.contract import task_type, task_types
 
 TEMPLATE = PROJECT_ROOT / "cloudformation.yaml"
 #: AWS advises this many function timeouts as the visibility timeout (Lambda guide, SQS event source mappings).
 ADVISED_TIMEOUTS = 6
+#: CPU that this package needs for a task that does nothing, on one vCPU (s); measured, see docs/decisions.md.
+TASK_CPU_S = 0.75e-3
+#: A function has one vCPU at this much memory (MB), and a share of it below (Lambda guide, memory).
+VCPU_MB = 1769
 _CODE_LINE = "Code: lambda/"
 
 
@@ -34,8 +41,12 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
 
 def parameters() -> dict[str, dict[str, Any]]:
     """Return the template's parameters: name -> Type, Default, Description, MinValue, MaxValue, AllowedValues."""
-    template = yaml.load(TEMPLATE.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
-    found: dict[str, dict[str, Any]] = template["Parameters"]
+    return _parameters(TEMPLATE.read_text())
+
+
+@functools.lru_cache(maxsize=2)
+def _parameters(text: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.load(text, Loader=_Loader)["Parameters"]  # noqa: S506 - a SafeLoader
     return found
 
 
@@ -48,45 +59,58 @@ def with_code(bucket: str, key: str) -> str:
 
 
 def read_parameters(text: str) -> dict[str, str]:
-    """Read `Name:Value,Name:Value`, as a notebook's parameter gives it (`=` serves as well), and check it."""
-    pairs = [part.replace("=", ":", 1).partition(":") for part in text.split(",") if part.strip()]
-    return check({name.strip(): value.strip() for name, _, value in pairs})
+    """Read `Name:Value,Name:Value`, as a notebook's parameter gives it (`=` serves as well), and check it.
+
+    A part that is neither `Name:Value` nor a parameter's name belongs to the value before: `SecondQueueTypes:A,B`.
+    """
+    known = parameters()
+    pairs: list[tuple[str, str]] = []
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        name, separator, value = part.replace("=", ":", 1).partition(":")
+        if pairs and not separator and name not in known:
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{part}")
+        else:
+            pairs.append((name.strip(), value.strip()))
+    return check(dict(pairs))
 
 
 def check(given: Mapping[str, object]) -> dict[str, str]:
     """Check values against the template; returns them as the strings that CloudFormation takes.
 
-    Raises `BadInput` for an unknown name, a value out of range, or values that contradict each other.
+    Raises `BadInput` for an unknown name or a value that is not allowed.
     """
     known = parameters()
-    for name, value in given.items():
+    for name in given:
         if name not in known:
             hint = f"{did_you_mean(name, known)}Correct the name; nothing was changed."
             raise BadInput(f"Template parameter {name!r} does not exist; there are {', '.join(known)}.", hint)
-        _check_value(name, _text(value), known[name])
-    return {name: _text(value) for name, value in given.items()}
+    return {name: _checked(name, _text(value), known[name]) for name, value in given.items()}
 
 
 def contradictions(values: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each pair of values (a complete set) that cannot work together."""
-    v = {name: int(value) for name, value in values.items() if _is_count(value)}
+    """Return one sentence for each combination of values (a complete set) that cannot work together.
+
+    The template's own rules come first; they compare for equality only, and what needs arithmetic follows.
+    """
+    v = _counts(values)
+    return [
+        *rules.broken(rules.rules(TEMPLATE.read_text()), values),
+        *_contradicting_times(v),
+        *_contradicting_budgets(v),
+        *concurrency.contradictions(v, values),
+        *_contradicting_types(values),
+    ]
+
+
+def _contradicting_times(v: Mapping[str, int]) -> list[str]:
     found = []
     if v["FunctionTimeoutSeconds"] > v["VisibilityTimeoutSeconds"]:
         found.append(
             f"FunctionTimeoutSeconds ({v['FunctionTimeoutSeconds']}) exceeds VisibilityTimeoutSeconds "
             f"({v['VisibilityTimeoutSeconds']}): Lambda refuses such a mapping."
         )
-    if v["BatchSize"] > 10 and v["BatchWindowSeconds"] == 0:
-        found.append(f"BatchSize {v['BatchSize']} is over 10 and needs BatchWindowSeconds of at least 1.")
-    if v["MaximumConcurrency"] == 1:
-        found.append("MaximumConcurrency is 0 (no bound) or 2 to 1000.")
     if v["DeadLetterRetentionSeconds"] <= v["MessageRetentionSeconds"]:
         found.append("DeadLetterRetentionSeconds must exceed MessageRetentionSeconds: a move keeps the first time.")
-    budgets = {"MaxAttempts": v["MaxAttempts"]}
-    budgets |= {f"the budget of {kind}": task_type(kind).retry.max_attempts or 0 for kind in task_types()}
-    for name, attempts in budgets.items():
-        if v["MaxReceiveCount"] <= attempts:
-            found.append(f"MaxReceiveCount must exceed {name} ({attempts}): it is the net behind the attempt budget.")
     if (waits := v["RetryCapSeconds"] * v["MaxAttempts"]) >= v["MessageRetentionSeconds"]:
         found.append(
             f"RetryCapSeconds x MaxAttempts ({waits}) must be below MessageRetentionSeconds, or SQS drops tasks."
@@ -96,10 +120,28 @@ def contradictions(values: Mapping[str, str]) -> list[str]:
     return found
 
 
+def _contradicting_budgets(v: Mapping[str, int]) -> list[str]:
+    budgets = {"MaxAttempts": v["MaxAttempts"]}
+    budgets |= {f"the budget of {kind}": task_type(kind).retry.max_attempts or 0 for kind in task_types()}
+    return [
+        f"MaxReceiveCount must exceed {name} ({attempts}): it is the net behind the attempt budget."
+        for name, attempts in budgets.items()
+        if v["MaxReceiveCount"] <= attempts
+    ]
+
+
+def _contradicting_types(values: Mapping[str, str]) -> list[str]:
+    unknown = [kind for kind in values["SecondQueueTypes"].split(",") if kind and kind not in task_types()]
+    if not unknown:
+        return []
+    return [f"SecondQueueTypes names {', '.join(unknown)}: no such task type; there are {', '.join(task_types())}."]
+
+
 def risks(values: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each value (of a complete set) that works and is not what AWS advises."""
-    timeout, visible = int(values["FunctionTimeoutSeconds"]), int(values["VisibilityTimeoutSeconds"])
-    advised = ADVISED_TIMEOUTS * timeout + int(values["BatchWindowSeconds"])
+    """Return one sentence for each value (of a complete set) that works and is not what is advised."""
+    v = _counts(values)
+    timeout, visible = v["FunctionTimeoutSeconds"], v["VisibilityTimeoutSeconds"]
+    advised = ADVISED_TIMEOUTS * timeout + v["BatchWindowSeconds"]
     found = []
     if visible < advised:
         found.append(
@@ -107,6 +149,22 @@ def risks(values: Mapping[str, str]) -> list[str]:
             f"can be delivered a second time while the first still runs. VisibilityTimeoutSeconds={advised} removes "
             "the risk."
         )
+    own_s = v["BatchSize"] * TASK_CPU_S * max(VCPU_MB / v["FunctionMemoryMb"], 1)
+    if own_s > timeout / 2:
+        found.append(
+            f"BatchSize is {v['BatchSize']} and FunctionMemoryMb {v['FunctionMemoryMb']}: to claim and record a whole "
+            f"batch takes about {own_s:.0f} s of FunctionTimeoutSeconds ({timeout}), and what is left at its end goes "
+            "back unstarted. More memory or a smaller batch removes the risk."
+        )
+    return [*found, *concurrency.risks(v, values), *_risky_second_queue(v, values)]
+
+
+def _risky_second_queue(v: Mapping[str, int], values: Mapping[str, str]) -> list[str]:
+    found = []
+    if values["SecondQueueFor"] == "priority" and v["UrgentPriority"] == 0:
+        found.append("UrgentPriority is 0: every task is urgent, and none goes to the first queue.")
+    if set(task_types()) <= set(values["SecondQueueTypes"].split(",")):
+        found.append("SecondQueueTypes names every task type: no task goes to the first queue.")
     return found
 
 
@@ -114,6 +172,10 @@ def effective(given: Mapping[str, str], deployed: Mapping[str, str] | None = Non
     """Return the complete set that a deployment would have: given, else as deployed, else the default."""
     defaults = {name: _text(entry["Default"]) for name, entry in parameters().items()}
     return {**defaults, **{n: v for n, v in (deployed or {}).items() if n in defaults}, **given}
+
+
+def _counts(values: Mapping[str, str]) -> dict[str, int]:
+    return {name: int(values[name]) for name, entry in parameters().items() if entry["Type"] == "Number"}
 
 
 def _is_count(text: str) -> bool:
@@ -124,12 +186,17 @@ def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_value(name: str, value: str, entry: Mapping[str, Any]) -> None:
+def _checked(name: str, value: str, entry: Mapping[str, Any]) -> str:
+    """Return a value as CloudFormation takes it, a number without leading zeros, for which its rules are not made."""
     allowed = [_text(option) for option in entry.get("AllowedValues", [])]
     if allowed and value not in allowed:
         raise BadInput(f"{name} is {value!r}; allowed are {', '.join(allowed)}.")
+    if not re.fullmatch(entry.get("AllowedPattern", "(?s).*"), value):
+        raise BadInput(f"{name} is {value!r}. {entry['ConstraintDescription']}")
     if entry["Type"] != "Number":
-        return
+        return value
     low, high = entry.get("MinValue", 0), entry.get("MaxValue", 2**31)
-    if not _is_count(value) or not low <= int(value) <= high:
+    # `int` refuses a text of thousands of digits.
+    if not _is_count(value) or len(value) > 20 or not low <= int(value) <= high:
         raise BadInput(f"{name} is {value!r}; allowed is a whole number from {low} to {high}.")
+    return str(int(value))

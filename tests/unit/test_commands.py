@@ -310,7 +310,7 @@ def test_without_a_stack_the_hint_deploys_it(name: str, refused: Callable[..., s
     [
         ("BatchSise=5", "Template parameter 'BatchSise' does not exist"),
         ("BatchSize=0", "BatchSize is '0'; allowed is a whole number from 1 to 10000"),
-        ("BatchSize=11", "BatchSize 11 is over 10 and needs BatchWindowSeconds of at least 1"),
+        ("BatchSize=11", "A BatchSize over 10 needs BatchWindowSeconds of at least 1"),
         ("FunctionTimeoutSeconds=301", "FunctionTimeoutSeconds (301) exceeds VisibilityTimeoutSeconds (300)"),
     ],
 )

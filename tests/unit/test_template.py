@@ -1,5 +1,7 @@
 """The template states its own arithmetic: limits, rights, retention and names are as the documentation says."""
 
+import itertools
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskq_lib import PROJECT_ROOT
-from taskq_lib.aws import template
+from taskq_lib.aws import rules, template
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput
@@ -25,6 +27,8 @@ _READ: dict[str, Any] = yaml.load(_TEXT, Loader=template._Loader)  # noqa: S506 
 _PARAMETERS: dict[str, dict[str, Any]] = _READ["Parameters"]
 _DEFAULTS = template.effective({})
 # Digits of all scripts, superscripts among them, are what a careless check lets through.
+_RULES = rules.rules(_TEXT)
+_ASSERTIONS = [(name, assertion) for name, rule in _RULES.items() for assertion in rule["Assertions"]]
 _VALUES = st.text() | st.text(st.characters(categories=["N"]), min_size=1, max_size=4) | st.integers() | st.floats()
 
 
@@ -43,6 +47,24 @@ def statements(resource: str) -> Iterator[dict[str, Any]]:
     """Yield the statements of a role's own policies."""
     for policy in properties(resource)["Policies"]:
         yield from policy["PolicyDocument"]["Statement"]
+
+
+def allowed(name: str) -> st.SearchStrategy[str]:
+    """Return every value that the template allows for a parameter, its default and the ends of its range often."""
+    entry = _PARAMETERS[name]
+    if "AllowedValues" in entry:
+        return st.sampled_from([template._text(value) for value in entry["AllowedValues"]])
+    if entry["Type"] == "Number":
+        low, high, usual = entry["MinValue"], entry["MaxValue"], entry["Default"]
+        return (st.sampled_from([low, high, usual]) | st.integers(low, high)).map(str)
+    return st.just(entry["Default"]) | st.from_regex(entry.get("AllowedPattern", ".*"), fullmatch=True)
+
+
+def refs(node: Any) -> set[str]:
+    """Return the parameters that an expression of a rule looks at."""
+    if isinstance(node, dict):
+        return {node["Ref"]} if "Ref" in node else set().union(*map(refs, node.values()))
+    return set().union(*map(refs, node)) if isinstance(node, list) else set()
 
 
 def deployed(outputs: dict[str, str]) -> Stack:
@@ -69,7 +91,11 @@ def test_defaults_are_the_documented_ones() -> None:
     assert _PARAMETERS["FunctionRuntime"]["Default"] == "python3.11"
     assert properties("Table")["BillingMode"] == "PAY_PER_REQUEST"
     assert properties("Table")["KeySchema"] == [{"AttributeName": "taskId", "KeyType": "HASH"}]
-    assert "FifoQueue" not in properties("Queue")
+    assert (_DEFAULTS["FifoQueue"], _DEFAULTS["SecondQueueFor"], _DEFAULTS["FunctionArchitecture"]) == (
+        "false", "none", "x86_64",
+    )  # fmt: skip
+    for name in ("MaximumConcurrency", "ReservedConcurrency", "MinimumPollers", "MaximumPollers"):
+        assert default(name) == 0
 
 
 def test_defaults_do_not_contradict_each_other() -> None:
@@ -98,8 +124,76 @@ def test_the_risk_of_the_defaults_is_told_with_the_safe_value() -> None:
     ("values", "says"),
     [
         ({"FunctionTimeoutSeconds": "301"}, "FunctionTimeoutSeconds (301) exceeds VisibilityTimeoutSeconds (300)"),
-        ({"BatchSize": "11"}, "BatchSize 11 is over 10 and needs BatchWindowSeconds of at least 1"),
+        ({"BatchSize": "11"}, "A BatchSize over 10 needs BatchWindowSeconds of at least 1"),
+        ({"FifoQueue": "true", "BatchSize": "11"}, "FifoQueue=true takes a BatchSize of 10 at most"),
+        ({"FifoQueue": "true", "BatchWindowSeconds": "1"}, "FifoQueue=true needs BatchWindowSeconds=0"),
+        ({"FifoDeduplication": "content"}, "FifoDeduplication=content needs FifoQueue=true"),
         ({"MaximumConcurrency": "1"}, "MaximumConcurrency is 0 (no bound) or 2 to 1000"),
+        ({"SecondQueueMaximumConcurrency": "2"}, "SecondQueueMaximumConcurrency needs SecondQueueFor=priority or type"),
+        ({"SecondQueueTypes": "SEND_EMAIL"}, "SecondQueueTypes needs SecondQueueFor=type"),
+        ({"SecondQueueFor": "type"}, "SecondQueueFor=type needs SecondQueueTypes"),
+        (
+            {"SecondQueueFor": "type", "SecondQueueTypes": "SEND_EMAIL,send_email"},
+            "SecondQueueTypes names send_email: no such task type; there are IMAGE_RESIZE, PROCESS_DATA, SEND_EMAIL",
+        ),
+        ({"MinimumPollers": "2"}, "MinimumPollers and MaximumPollers are set together"),
+        ({"MaximumPollers": "2"}, "MinimumPollers and MaximumPollers are set together"),
+        ({"MinimumPollers": "5", "MaximumPollers": "4"}, "MinimumPollers (5) exceeds MaximumPollers (4)"),
+        (
+            {"MinimumPollers": "2", "MaximumPollers": "4", "MaximumConcurrency": "40"},
+            "MaximumConcurrency excludes MinimumPollers and MaximumPollers",
+        ),
+        (
+            {"MaximumConcurrency": "10", "ReservedConcurrency": "9"},
+            "ReservedConcurrency (9) is below MaximumConcurrency (10): what the mappings start beyond it is throttled",
+        ),
+        (
+            {
+                "MaximumConcurrency": "10",
+                "ReservedConcurrency": "12",
+                "SecondQueueFor": "priority",
+                "SecondQueueMaximumConcurrency": "3",
+            },
+            "ReservedConcurrency (12) is below MaximumConcurrency + SecondQueueMaximumConcurrency (13)",
+        ),
+        (
+            {"MinimumPollers": "2", "MaximumPollers": "4", "ReservedConcurrency": "39"},
+            "ReservedConcurrency (39) is below 10 x MaximumPollers (40)",
+        ),
+        (
+            {
+                "MinimumPollers": "2",
+                "MaximumPollers": "4",
+                "ReservedConcurrency": "79",
+                "SecondQueueFor": "priority",
+            },
+            "ReservedConcurrency (79) is below 10 x MaximumPollers + 10 x MaximumPollers of the second queue (80)",
+        ),
+        (
+            {"BatchSize": "97", "BatchWindowSeconds": "1"},
+            "BatchSize (97) x the 1250 invocations that MaximumConcurrency=0 allows (1250) is 121250: SQS lets 120000",
+        ),
+        (
+            {"BatchSize": "1000", "BatchWindowSeconds": "1", "MaximumConcurrency": "121"},
+            "BatchSize (1000) x MaximumConcurrency (121) is 121000",
+        ),
+        (
+            {"BatchSize": "1000", "BatchWindowSeconds": "1", "ReservedConcurrency": "121"},
+            "BatchSize (1000) x ReservedConcurrency (121) is 121000",
+        ),
+        (
+            {"MinimumPollers": "2", "MaximumPollers": "1201"},
+            "BatchSize (10) x 10 x MaximumPollers (12010) is 120100",
+        ),
+        (
+            {
+                "BatchSize": "100",
+                "BatchWindowSeconds": "1",
+                "MaximumConcurrency": "1000",
+                "SecondQueueFor": "priority",
+            },
+            "BatchSize (100) x the 1250 invocations that SecondQueueMaximumConcurrency=0 allows (1250) is 125000",
+        ),
         ({"DeadLetterRetentionSeconds": "345600"}, "DeadLetterRetentionSeconds must exceed MessageRetentionSeconds"),
         ({"MaxReceiveCount": "5", "MaxAttempts": "5"}, "MaxReceiveCount must exceed MaxAttempts (5)"),
         ({"RetryCapSeconds": "43200", "MaxAttempts": "8"}, "RetryCapSeconds x MaxAttempts (345600) must be below"),
@@ -111,6 +205,104 @@ def test_a_contradiction_is_named(values: dict[str, str], says: str) -> None:
     """Each pair of values that cannot work together is named in a sentence of its own."""
     [sentence] = template.contradictions(template.effective(values))
     assert sentence.startswith(says)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"FifoQueue": "true", "FifoDeduplication": "content", "BatchSize": "10"},
+        {"BatchSize": "96", "BatchWindowSeconds": "1"},
+        {"BatchSize": "10000", "BatchWindowSeconds": "1", "MaximumConcurrency": "12", "FunctionMemoryMb": "1769"},
+        {"BatchSize": "100", "BatchWindowSeconds": "1", "ReservedConcurrency": "1000"},
+        {"MaximumConcurrency": "10", "ReservedConcurrency": "10"},
+        {"SecondQueueFor": "priority", "MaximumConcurrency": "8", "SecondQueueMaximumConcurrency": "2",
+         "ReservedConcurrency": "10"},
+        {"SecondQueueFor": "type", "SecondQueueTypes": "SEND_EMAIL,PROCESS_DATA"},
+        {"MinimumPollers": "2", "MaximumPollers": "1200", "FunctionArchitecture": "arm64"},
+        {"MinimumPollers": "4", "MaximumPollers": "4", "ReservedConcurrency": "40"},
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_what_just_fits_is_accepted(values: dict[str, str]) -> None:
+    """Options at the edge of what they allow together are deployed."""
+    assert template.contradictions(template.effective(template.check(values))) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "assertion"), _ASSERTIONS, ids=[f"{rule}-{n}" for n, (rule, _) in enumerate(_ASSERTIONS)]
+)
+def test_every_assertion_can_fail_and_names_what_it_compares(rule: str, assertion: dict[str, Any]) -> None:
+    """Each assertion of the template's rules refuses some allowed values and not the defaults, and names parameters.
+
+    One that compares two, in its rule's condition or itself, names two.
+    """
+    condition = _RULES[rule].get("RuleCondition", {"Fn::Equals": ["", ""]})
+    looked_at = sorted(refs(condition) | refs(assertion["Assert"]))
+    options = [
+        [template._text(value) for value in _PARAMETERS[name].get("AllowedValues", ("0", "1", "2", "11", "", "A"))]
+        for name in looked_at
+    ]
+    one = {rule: {"RuleCondition": condition, "Assertions": [assertion]}}
+    outcomes = [rules.broken(one, dict(zip(looked_at, values, strict=True))) for values in itertools.product(*options)]
+    assert [assertion["AssertDescription"]] in outcomes
+    assert rules.broken(one, _DEFAULTS) == []
+    named = [name for name in looked_at if name in assertion["AssertDescription"]]
+    assert len(named) >= min(len(looked_at), 2)
+
+
+@given(st.fixed_dictionaries({name: allowed(name) for name in _PARAMETERS}))
+def test_any_allowed_values_are_judged(values: dict[str, str]) -> None:
+    """With any values that are allowed each for itself, what contradicts and what is risky is said in sentences."""
+    checked = template.check(values)
+    for sentence in template.contradictions(checked) + template.risks(checked):
+        assert sentence.endswith(".")
+
+
+def test_a_rule_with_an_unknown_function_is_an_error() -> None:
+    """A function that the library does not evaluate is named, so that no rule is passed over in silence."""
+    with pytest.raises(ValueError, match="Fn::ValueOf is not a function that the rules"):
+        rules.evaluate({"Fn::ValueOf": ["Vpc", "Name"]}, {})
+    assert rules.evaluate({"Fn::EachMemberIn": [["a", "b"], ["b", "c", "a"]]}, {}) is True
+    assert rules.evaluate({"Fn::EachMemberIn": [["a", "d"], ["b", "c", "a"]]}, {}) is False
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"ReservedConcurrency": "50"}, "ReservedConcurrency is 50 and MaximumConcurrency 0: in a backlog Lambda"),
+        (
+            {"ReservedConcurrency": "50", "MaximumConcurrency": "40", "SecondQueueFor": "priority"},
+            "ReservedConcurrency is 50 and SecondQueueMaximumConcurrency 0: ",
+        ),
+        ({"SecondQueueFor": "priority"}, "SecondQueueFor is priority and MaximumConcurrency 0: a backlog in the first"),
+        (
+            {"SecondQueueFor": "priority", "UrgentPriority": "0", "MaximumConcurrency": "9"},
+            "UrgentPriority is 0: every task is urgent",
+        ),
+        (
+            {
+                "SecondQueueFor": "type", "SecondQueueTypes": "IMAGE_RESIZE,PROCESS_DATA,SEND_EMAIL",
+                "MaximumConcurrency": "9",
+            },
+            "SecondQueueTypes names every task type: no task goes to the first queue.",
+        ),
+        (
+            {
+                "BatchSize": "10000", "BatchWindowSeconds": "1", "MaximumConcurrency": "9",
+                "FunctionTimeoutSeconds": "200", "VisibilityTimeoutSeconds": "1201",
+            },
+            "BatchSize is 10000 and FunctionMemoryMb 128: to claim and record a whole batch takes about 104 s of",
+        ),
+        ({"SecondQueueFor": "priority", "MaximumConcurrency": "9"}, None),
+        ({"MinimumPollers": "2", "MaximumPollers": "5", "SecondQueueFor": "priority"}, None),
+        ({"ReservedConcurrency": "9", "MaximumConcurrency": "9"}, None),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)  # fmt: skip
+def test_a_risk_is_told(values: dict[str, str], says: str | None) -> None:
+    """What works and is not advised is said in one sentence; what bounds itself carries no risk."""
+    told = template.risks(template.effective({"VisibilityTimeoutSeconds": "1800"} | values))
+    assert [sentence[: len(says or "")] for sentence in told] == ([says] if says else [])
 
 
 def test_the_net_lies_behind_the_budget_of_every_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,13 +334,18 @@ def test_the_role_may_do_no_more_than_it_needs() -> None:
     for statement in statements("Role"):
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         assert not any("*" in action for action in actions)
-        # A `!GetAtt` is read as its text: the Arn of one resource of this stack.
-        resource, _, attribute = statement["Resource"].partition(".")
-        assert resource in _READ["Resources"]
-        assert attribute == "Arn"
-        rights[resource] = sorted(actions)
+        listed = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        for one in listed:
+            # A `!GetAtt` is read as its text, the Arn of one resource of this stack; an `!If` as condition and both.
+            resource, _, attribute = (one if isinstance(one, str) else one[1]).partition(".")
+            assert resource in _READ["Resources"]
+            assert attribute == "Arn"
+            assert isinstance(one, str) or one[0] == _READ["Resources"][resource]["Condition"]
+            rights[resource] = sorted(actions)
+    take = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
     assert rights == {
-        "Queue": ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"],
+        "Queue": take,
+        "SecondQueue": take,
         "DeadLetterQueue": ["sqs:SendMessage"],
         "Table": ["dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"],
         "LogGroup": ["logs:CreateLogStream", "logs:PutLogEvents"],
@@ -169,6 +366,30 @@ def test_the_mapping_reports_each_record() -> None:
     assert properties("EventSourceMapping")["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
+def test_the_second_queue_is_as_the_first() -> None:
+    """Queue and mapping of the second differ from the first in the queue itself and in its own concurrency."""
+    assert properties("SecondQueue") == properties("Queue")
+    text = json.dumps(properties("SecondEventSourceMapping"))
+    for own in ("Queue.Arn", "MaximumConcurrency"):
+        text = text.replace(f'"Second{own}"', f'"{own}"').replace(f'"HasSecond{own}"', f'"Has{own}"')
+    text = text.replace('"SecondQueueMaximumConcurrency"', '"MaximumConcurrency"')
+    assert json.loads(text) == properties("EventSourceMapping")
+    of_second = [name for name, entry in _READ["Resources"].items() if entry.get("Condition") == "HasSecondQueue"]
+    assert sorted(of_second) == ["SecondEventSourceMapping", "SecondQueue", "SecondQueuePolicy"]
+
+
+def test_a_fifo_stack_is_fifo_throughout() -> None:
+    """All three queues are FIFO together, deduplicate by content unless told otherwise, and have high throughput."""
+    for queue in ("Queue", "SecondQueue", "DeadLetterQueue"):
+        found = {name: value for name, value in properties(queue).items() if "IsFifo" in str(value)}
+        assert found == {
+            "FifoQueue": ["IsFifo", True, "AWS::NoValue"],
+            "ContentBasedDeduplication": ["IsFifo", True, "AWS::NoValue"],
+            "DeduplicationScope": ["IsFifo", "messageGroup", "AWS::NoValue"],
+            "FifoThroughputLimit": ["IsFifo", "perMessageGroupId", "AWS::NoValue"],
+        }
+
+
 def test_logs_and_items_do_not_stay_for_ever() -> None:
     """The log group is the stack's own and has a retention; status items expire by their own attribute."""
     assert properties("LogGroup")["RetentionInDays"] == "LogRetentionDays"
@@ -179,9 +400,10 @@ def test_logs_and_items_do_not_stay_for_ever() -> None:
 def test_everything_is_encrypted_and_tls_only() -> None:
     """Queues and table are encrypted at rest, and both queues refuse requests without TLS."""
     assert properties("Queue")["SqsManagedSseEnabled"] is True
+    assert properties("SecondQueue")["SqsManagedSseEnabled"] is True
     assert properties("DeadLetterQueue")["SqsManagedSseEnabled"] is True
     assert properties("Table")["SSESpecification"] == {"SSEEnabled": True}
-    for queue in ("Queue", "DeadLetterQueue"):
+    for queue in ("Queue", "SecondQueue", "DeadLetterQueue"):
         policy = properties(f"{queue}Policy")
         [statement] = policy["PolicyDocument"]["Statement"]
         assert policy["Queues"] == [queue]
@@ -192,7 +414,7 @@ def test_everything_is_encrypted_and_tls_only() -> None:
 def test_what_holds_tasks_has_a_policy_for_its_end() -> None:
     """Table and queues say what becomes of them at a teardown and at a replacement; the record outlives the stack."""
     assert _READ["Resources"]["Table"]["DeletionPolicy"] == "RetainExceptOnCreate"
-    for resource in ("Queue", "DeadLetterQueue", "Table", "LogGroup"):
+    for resource in ("Queue", "SecondQueue", "DeadLetterQueue", "Table", "LogGroup"):
         assert "DeletionPolicy" in _READ["Resources"][resource]
         assert _READ["Resources"][resource]["UpdateReplacePolicy"] == "Retain"
 
@@ -236,6 +458,39 @@ def test_values_become_the_strings_that_cloudformation_takes() -> None:
         "FunctionRuntime": "python3.13",
         "RetryBaseSeconds": "0",
     }
+    assert template.check({"BatchSize": "010"}) == {"BatchSize": "10"}
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", {}),
+        ("BatchSize:5, TimeIndex=false", {"BatchSize": "5", "TimeIndex": "false"}),
+        ("SecondQueueTypes:A,B", {"SecondQueueTypes": "A,B"}),
+        ("SecondQueueFor:type, SecondQueueTypes: A , B ,BatchSize:5",
+         {"SecondQueueFor": "type", "SecondQueueTypes": "A,B", "BatchSize": "5"}),
+        ("SecondQueueTypes:,SecondQueueFor:none", {"SecondQueueTypes": "", "SecondQueueFor": "none"}),
+    ],
+)  # fmt: skip
+def test_a_value_with_commas_is_read_whole(text: str, values: dict[str, str]) -> None:
+    """In a notebook's text a part without a name of its own belongs to the value before."""
+    assert template.read_parameters(text) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("A,SecondQueueTypes:B", "Template parameter 'A' does not exist"),
+        ("BatchSize:5,Sped:3", "Template parameter 'Sped' does not exist"),
+        ("SecondQueueTypes:A,TimeIndex", "TimeIndex is ''; allowed are true, false"),
+        ("BatchSize:5,6", "BatchSize is '5,6'; allowed is a whole number"),
+    ],
+)
+def test_a_text_that_is_no_list_of_values_is_refused(text: str, says: str) -> None:
+    """A name that does not exist or has no value is refused, and no value takes it for its own."""
+    with pytest.raises(BadInput) as refused:
+        template.read_parameters(text)
+    assert str(refused.value).startswith(says)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +509,11 @@ def test_values_become_the_strings_that_cloudformation_takes() -> None:
         ("LogRetentionDays", 2, "LogRetentionDays is '2'; allowed are 1, 3, 5, 7"),
         ("FunctionRuntime", "python2.7", "FunctionRuntime is 'python2.7'; allowed are python3.11, "),
         ("TimeIndex", "yes", "TimeIndex is 'yes'; allowed are true, false"),
+        ("MinimumPollers", 201, "MinimumPollers is '201'; allowed is a whole number from 0 to 200"),
+        ("BatchSize", "9" * 5000, "BatchSize is '999"),
+        ("SecondQueueTypes", "A, B", "SecondQueueTypes is 'A, B'. SecondQueueTypes must be task types with commas"),
+        ("SecondQueueTypes", "A,", "SecondQueueTypes is 'A,'. SecondQueueTypes must be"),
+        ("SecondQueueTypes", "A\n", "SecondQueueTypes is 'A\\n'. SecondQueueTypes must be"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused(name: str, value: object, says: str) -> None:
