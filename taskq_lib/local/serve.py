@@ -39,4 +39,5 @@ if __name__ == "__main__":
     mends.changes_under_conditions()
     mends.concurrency_of_stacks()
     mends.whole_batches()
+    mends.memory_of_workers()
     main()

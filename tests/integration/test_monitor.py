@@ -82,7 +82,10 @@ def refused(*_: Any) -> Any:
 
 
 def test_each_invocation_has_its_report(watched: Run) -> None:
-    """Every request id of the table has a platform report; the engine says nothing of how long a cold start took."""
+    """Every request id of the table has a platform report; the engine says nothing of how long a cold start took.
+
+    Its memory is that of a worker: a Python process with the AWS SDK loaded.
+    """
     found = invocations.invocations(watched.log.reports, watched.attempts)
     assert set(found["request_id"]) == set(watched.attempts["request_id"])
     assert found["duration_s"].notna().all()
@@ -92,6 +95,7 @@ def test_each_invocation_has_its_report(watched: Run) -> None:
     cold = invocations.cold_starts(found)
     assert 1 <= int(cold["n_cold"] or 0) < len(found)
     assert found["memory_mb"].tolist() == [128] * len(found)
+    assert found["max_memory_mb"].between(20, 500).all()
 
 
 def test_stack_traces_lead_to_the_code(watched: Run) -> None:
