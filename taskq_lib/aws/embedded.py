@@ -24,7 +24,7 @@ def metrics(lines: pd.DataFrame, period_s: int = 60) -> pd.DataFrame:
     value of the set's last dimension: the stack's name, or a task type. What does not keep to the format is left out.
     """
     points = pd.DataFrame(
-        [point for _position, line in log_lines.objects(lines, EVENT) for point in _points(line)],
+        [point for line in log_lines.objects(lines, EVENT) for point in _points(line)],
         columns=["namespace", "metric", "resource", "unit", "at_s", "value"],
     )
     if points.empty:

@@ -1,4 +1,4 @@
-"""What lines of the function's log say, as typed frames: attempts, platform reports, and whose invocation each was.
+"""What lines of the function's log say, as typed frames: attempts, and the platform's reports of invocations.
 
 Any text may stand in a log: what is not one of the lines below, or is one with a value that cannot be, is no row.
 """
@@ -19,7 +19,7 @@ from taskq_worker.contract import Outcome
 #: lines: one row a log event; `at` is the platform's time of it, `stream` one execution environment's.
 LINE_COLUMNS: dict[str, Any] = {"at": TIME, "stream": "str", "message": "str"}
 #: attempts as the log has them: column -> (key of the `taskq.attempt` line, dtype)
-ATTEMPT_COLUMNS: dict[str, tuple[str | None, Any]] = {
+ATTEMPT_COLUMNS: dict[str, tuple[str, Any]] = {
     "task_id": ("taskId", "str"),
     "run_id": ("runId", "str"),
     "task_type": ("taskType", "str"),
@@ -32,7 +32,7 @@ ATTEMPT_COLUMNS: dict[str, tuple[str | None, Any]] = {
     "error_type": ("errorType", "str"),
     "error": ("error", "str"),
     "stack_trace": ("stackTrace", "str"),
-    "request_id": (None, "str"),
+    "request_id": ("requestId", "str"),
 }
 #: reports: one row an invocation. What a platform does not say is missing; the embedded engine says of memory "0 MB",
 #: which it did not measure, and nothing of how long a cold start took.
@@ -52,7 +52,7 @@ _INT32_MAX = 2**31 - 1
 #: Unix seconds of the year 2262: what a timestamp can hold.
 _MAX_UNIX_S = 9.2e9
 _OUTCOMES = [str(outcome) for outcome in Outcome]
-_TEXTS = ("runId", "taskType", "reason", "errorType", "error", "stackTrace")
+_TEXTS = ("runId", "taskType", "reason", "errorType", "error", "stackTrace", "requestId")
 _REQUEST_ID = r"[0-9a-fA-F-]{8,64}"
 _REPORT = re.compile(rf"REPORT RequestId: ({_REQUEST_ID})\s")
 #: The fields of the text form; "Duration" ends the names of two others, so a tab or the start stands before it.
@@ -81,11 +81,11 @@ def lines_frame(rows: Sequence[tuple[int, str, str]]) -> pd.DataFrame:
     )
 
 
-def objects(lines: pd.DataFrame, event: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the position and the object of each line that is our own, of this `event`, such as `taskq.attempt`."""
-    for position, message in enumerate(lines["message"]):
+def objects(lines: pd.DataFrame, event: str) -> Iterator[dict[str, Any]]:
+    """Yield the object of each line that is our own, of this `event`, such as `taskq.attempt`."""
+    for message in lines["message"]:
         if event in message and (line := read_object(message)) is not None and line.get("event") == event:
-            yield position, line
+            yield line
 
 
 def read_object(message: str) -> dict[str, Any] | None:
@@ -102,24 +102,18 @@ def read_object(message: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def attempts(lines: pd.DataFrame, reports: pd.DataFrame | None = None) -> pd.DataFrame:
+def attempts(lines: pd.DataFrame) -> pd.DataFrame:
     """Return one row an attempt that the log tells of; columns and dtypes are `ATTEMPT_COLUMNS`.
 
-    An attempt that vanished with its worker has no line. `request_id` is that of the next platform report of the same
-    stream, from `reports` (without them all are missing): one environment runs one invocation at a time.
+    An attempt that vanished with its worker has no line.
     """
-    found = [(position, line) for position, line in objects(lines, "taskq.attempt") if _is_attempt(line)]
-    columns: dict[str, Any] = {
-        column: typed([line.get(key) for _position, line in found], column, dtype)
-        for column, (key, dtype) in ATTEMPT_COLUMNS.items()
-        if key is not None
-    }
-    columns["request_id"] = pd.array([None] * len(found), dtype="str")
-    frame = pd.DataFrame({name: columns[name] for name in ATTEMPT_COLUMNS})
-    if reports is not None and len(frame) and len(reports):
-        of = lines.iloc[[position for position, _line in found]]
-        frame["request_id"] = _next_report(of, reports).array
-    return frame
+    found = [line for line in objects(lines, "taskq.attempt") if _is_attempt(line)]
+    return pd.DataFrame(
+        {
+            column: typed([line.get(key) for line in found], column, dtype)
+            for column, (key, dtype) in ATTEMPT_COLUMNS.items()
+        }
+    )
 
 
 def reports(lines: pd.DataFrame) -> pd.DataFrame:
@@ -174,14 +168,6 @@ def _json_report(message: str) -> tuple[str, dict[str, Any]] | None:
     found = {name: value for name, value in metrics.items() if _is_number(value) and 0 <= value < 1e12}
     status = record.get("status")
     return record["requestId"], found | ({"status": status} if isinstance(status, str) else {})
-
-
-def _next_report(lines: pd.DataFrame, reports: pd.DataFrame) -> pd.Series[str]:
-    """Return for each line the id of the first report at or after it in its stream; missing where there is none."""
-    left = lines[["at", "stream"]].reset_index(drop=True).rename_axis("row").reset_index().sort_values("at")
-    right = reports[["ended_at", "stream", "request_id"]].sort_values("ended_at")
-    met = pd.merge_asof(left, right, left_on="at", right_on="ended_at", by="stream", direction="forward")
-    return met.set_index("row")["request_id"].sort_index()
 
 
 def _is_attempt(line: Mapping[str, Any]) -> bool:

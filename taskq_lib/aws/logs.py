@@ -63,8 +63,7 @@ def read(stack: Stack, since: datetime, until: datetime) -> Log:
             raise
         how, rows = "FilterLogEvents", list(_filtered(client, group, begin_s * 1000, end_s * 1000))
     lines = log_lines.lines_frame(rows)
-    reports = log_lines.reports(lines)
-    return Log(how=how, lines=lines, attempts=log_lines.attempts(lines, reports), reports=reports)
+    return Log(how=how, lines=lines, attempts=log_lines.attempts(lines), reports=log_lines.reports(lines))
 
 
 def _insights(client: Any, group: str, begin_s: int, end_s: int) -> Iterator[Row]:

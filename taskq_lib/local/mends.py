@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import psutil
+from ministack.core import lambda_runtime
 from ministack.services import dynamodb, lambda_svc, scheduler, sqs
 from ministack.services.cloudformation import changesets
 from ministack.services.cloudformation.provisioners import _RESOURCE_HANDLERS
@@ -43,6 +46,26 @@ def changes_under_conditions() -> None:
         return {"Resources": {name: one for name, one in there if holds.get(one.get("Condition"), True)}}
 
     changesets._resolve_props_for_diff = resolve_and_leave_out  # noqa: SLF001
+
+
+def memory_of_workers() -> None:
+    """Report the memory of the function's own workers: the engine reports the largest child that it ever ended.
+
+    It is what the largest of them holds when an invocation ends; the engine bounds it by nothing.
+    """
+    lambda_svc._probe_peak_memory_mb = _largest_worker_mb  # noqa: SLF001
+
+
+def _largest_worker_mb(function: dict[str, Any]) -> int:
+    name = (function.get("config") or function).get("FunctionName")
+    # Account, region, function, version.
+    pools = [pool for key, pool in list(lambda_runtime._workers.items()) if key.split(":")[2] == name]  # noqa: SLF001
+    held = [0]
+    for worker in [worker for pool in pools for worker in list(pool)]:
+        # One that ends meanwhile holds nothing.
+        with suppress(AttributeError, psutil.Error):
+            held.append(psutil.Process(worker._proc.pid).memory_info().rss)  # noqa: SLF001
+    return max(held) // 2**20
 
 
 def concurrency_of_stacks() -> None:

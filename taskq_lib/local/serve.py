@@ -41,4 +41,5 @@ if __name__ == "__main__":
     mends.global_tables()
     mends.schedules_in_pages()
     mends.whole_batches()
+    mends.memory_of_workers()
     main()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from botocore.exceptions import ClientError
 
 from taskq_lib.analysis import drain, invocations, monitor
 from taskq_lib.aws import embedded, live, logs, metrics, status, submit
@@ -30,8 +31,8 @@ class Run:
         """Submit it, wait for its end while samples are kept, and read it."""
         self.stack, self.begun_at = stack, datetime.now(UTC)
         self.run = runs.create("watched", root)
-        shares = {"transient_share": 0.2, "permanent_share": 0.1}
-        manifest = generate(Workload(n_tasks=N_TASKS, seed=5, duration_median_s=0.05, **shares), "watched")
+        workload = Workload(n_tasks=N_TASKS, seed=5, duration_median_s=0.05, transient_share=0.2, permanent_share=0.1)
+        manifest = generate(workload, "watched")
         self.run.save("manifest", manifest)
         submit.send(stack, self.run.manifest, "watched", progress=False)
         self.waited = samples.wait(stack, self.run, 120)
@@ -77,11 +78,14 @@ def test_a_log_that_is_filtered_says_the_same(watched: Run, monkeypatch: pytest.
 def refused(*_: Any) -> Any:
     """Stand for an endpoint that has no Logs Insights."""
     error = {"Error": {"Code": "UnknownOperationException"}}
-    raise logs.ClientError(error, "StartQuery")
+    raise ClientError(error, "StartQuery")
 
 
 def test_each_invocation_has_its_report(watched: Run) -> None:
-    """Every request id of the table has a platform report; the engine says nothing of how long a cold start took."""
+    """Every request id of the table has a platform report; the engine says nothing of how long a cold start took.
+
+    Its memory is that of a worker: a Python process with the AWS SDK loaded.
+    """
     found = invocations.invocations(watched.log.reports, watched.attempts)
     assert set(found["request_id"]) == set(watched.attempts["request_id"])
     assert found["duration_s"].notna().all()
@@ -91,6 +95,7 @@ def test_each_invocation_has_its_report(watched: Run) -> None:
     cold = invocations.cold_starts(found)
     assert 1 <= int(cold["n_cold"] or 0) < len(found)
     assert found["memory_mb"].tolist() == [128] * len(found)
+    assert found["max_memory_mb"].between(20, 500).all()
 
 
 def test_stack_traces_lead_to_the_code(watched: Run) -> None:

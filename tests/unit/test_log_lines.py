@@ -26,6 +26,7 @@ ATTEMPT: dict[str, Any] = {
     "errorType": "RateLimited",
     "error": "no",
     "stackTrace": "Traceback ...",
+    "requestId": "cc2b595f-d01a-4174-b93d-efc1e37d6f50",
 }
 #: As AWS Lambda writes it with LogFormat Text, and as the embedded engine does.
 TEXT = (
@@ -78,7 +79,7 @@ def test_an_attempt_is_read_whole() -> None:
     assert (row["task_id"], row["run_id"], row["attempt"], row["n_receives"]) == ("run-12", "run", 2, 3)
     assert (row["outcome"], row["processing_s"], row["error_type"]) == ("failed", 0.156, "RateLimited")
     assert row["logged_at"] == pd.Timestamp("2026-11-24T14:13:48.412Z")
-    assert row["stack_trace"] == "Traceback ..."
+    assert (row["stack_trace"], row["request_id"]) == ("Traceback ...", ATTEMPT["requestId"])
     assert pd.isna(row["reason"])
 
 
@@ -103,30 +104,6 @@ def test_a_report_of_a_timeout_says_so() -> None:
     """The status of an invocation that was killed is kept."""
     [row] = log_lines.reports(lines(ENGINE + "\tStatus: timeout")).to_dict("records")
     assert row["status"] == "timeout"
-
-
-def test_a_line_belongs_to_the_next_report_of_its_stream() -> None:
-    """Attempts of two environments, mixed in time, get the request ids of their own invocations; the last has none."""
-
-    def report(request_id: str) -> str:
-        return f"REPORT RequestId: {request_id}\tDuration: 1 ms\t"
-
-    def attempt(task_id: str) -> str:
-        return json.dumps(ATTEMPT | {"taskId": task_id})
-
-    rows = [
-        (1, "a", attempt("a1")),
-        (2, "b", attempt("b1")),
-        (3, "a", report("aaaaaaaa-1")),
-        (4, "a", attempt("a2")),
-        (5, "b", report("bbbbbbbb-1")),
-        (6, "a", report("aaaaaaaa-2")),
-        (7, "a", attempt("a3")),
-    ]
-    frame = log_lines.lines_frame(rows)
-    found = log_lines.attempts(frame, log_lines.reports(frame)).set_index("task_id")["request_id"]
-    assert found.dropna().to_dict() == {"a1": "aaaaaaaa-1", "b1": "bbbbbbbb-1", "a2": "aaaaaaaa-2"}
-    assert found.isna().sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -174,7 +151,7 @@ def test_any_text_may_stand_in_a_log(messages: list[str]) -> None:
     """Whatever a log holds, reading it raises nothing, and every frame has its columns and dtypes."""
     frame = lines(*messages)
     reports = log_lines.reports(frame)
-    found = log_lines.attempts(frame, reports)
+    found = log_lines.attempts(frame)
     assert dtypes(frame) == {name: str(dtype) for name, dtype in LINE_COLUMNS.items()}
     assert dtypes(reports) == {name: str(dtype) for name, dtype in REPORT_COLUMNS.items()}
     assert dtypes(found) == {name: str(dtype) for name, (_key, dtype) in ATTEMPT_COLUMNS.items()}
