@@ -9,10 +9,13 @@ from taskq_lib.analysis import is_final, require
 _COUNTS = ("n_tasks", "n_started", "n_overtaken", "n_inversions", "n_finished", "n_finish_inversions")
 
 
-def by_group(tasks: pd.DataFrame, manifest: pd.DataFrame | None = None) -> pd.DataFrame:
+def by_group(
+    tasks: pd.DataFrame, manifest: pd.DataFrame | None = None, queue: "pd.Series[str] | None" = None
+) -> pd.DataFrame:
     """Hold the order of sending against that of starts and finishes: one row a message group, the worst first.
 
-    Columns: `group` (str), and as int64
+    `queue` names the queue of each task, on the index of `tasks`: SQS keeps order within one queue alone, so a group
+    that has tasks in two is two groups here. Columns: `group`, `queue` (str, empty where none is named), and as int64
 
     - `n_tasks`: tasks of the group, and `n_started`: of these, with a known first start.
     - `n_overtaken`: started tasks that some task sent later began before: those i with min(b_j : s_j > s_i) < b_i,
@@ -27,10 +30,11 @@ def by_group(tasks: pd.DataFrame, manifest: pd.DataFrame | None = None) -> pd.Da
     that column gives none. It takes n log n steps. Raises `BadInput` for a missing column.
     """
     require(tasks, "tasks", "task_id", "state", "enqueued_at", "first_started_at", "finished_at")
-    if "message_group" not in tasks:
-        return pd.DataFrame({"group": pd.array([], dtype="str"), **dict.fromkeys(_COUNTS, np.array([], dtype="int64"))})
-    rows = tasks[tasks["message_group"].notna()]
-    codes, names = pd.factorize(rows["message_group"])
+    rows = tasks[tasks["message_group"].notna()] if "message_group" in tasks else tasks.head(0)
+    groups = rows["message_group"] if "message_group" in rows else pd.Series(dtype="str")
+    lines = pd.DataFrame({"group": groups, "queue": "" if queue is None else queue[rows.index]}).astype("str")
+    codes, names = lines.groupby(["group", "queue"]).ngroup().to_numpy("int64"), lines.drop_duplicates()
+    names = names.sort_values(["group", "queue"], ignore_index=True)  # as `ngroup` numbers them
     sent = _us(rows["enqueued_at"]) if manifest is None else pd.Index(manifest["task_id"]).get_indexer(rows["task_id"])
     known = rows["enqueued_at"].notna() if manifest is None else pd.Series(sent >= 0, index=rows.index)
     started = (known & rows["first_started_at"].notna()).to_numpy()
@@ -51,8 +55,8 @@ def by_group(tasks: pd.DataFrame, manifest: pd.DataFrame | None = None) -> pd.Da
         "n_finished": count(finished),
         "n_finish_inversions": count(finished, n_passed_at_end),
     }
-    found = pd.DataFrame({"group": pd.array([str(name) for name in names], dtype="str"), **columns})
-    return found.sort_values(["n_overtaken", "n_tasks", "group"], ascending=[False, False, True], ignore_index=True)
+    found = names.assign(**columns)
+    return found.sort_values(["n_overtaken", "n_tasks"], ascending=False, kind="stable", ignore_index=True)
 
 
 def summary(groups: pd.DataFrame) -> dict[str, int]:

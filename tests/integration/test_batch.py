@@ -111,11 +111,14 @@ def test_usual_items_stay_within_one_write_unit(function: Function, item: Item, 
         )
         for row in tasks.to_dict("records")
     ]
-    delivered = function.send(*sent)
+    for one in sent:
+        function.put(one, group="a-tenant-of-a-fair-queue")
+    delivered = function.receive()
     for attempt in range(3):
         function.run(delivered, aws_request_id=f"{attempt}{uuid.uuid4()}")
         delivered = function.receive()
     assert delivered == {"Records": []}
+    assert {item(one.task_id)["messageGroup"] for one in sent} == {"a-tenant-of-a-fair-queue"}
     sizes = [size(item(one.task_id)) for one in sent]
     assert 400 < min(sizes) < max(sizes) < 1_024
 

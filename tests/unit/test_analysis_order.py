@@ -83,6 +83,17 @@ def test_the_manifest_says_the_order_of_sending() -> None:
     assert counted(order.by_group(frame, manifest_frame("task-2", "task-1", "task-0"))) == {"a": (0, 0, 0)}
 
 
+def test_a_group_in_two_queues_is_two() -> None:
+    """Between two queues there is no order: whatever begins first there, no task of the other was overtaken."""
+    frame = tasks(("a", 5, 6), ("a", 1, 2), ("a", 7, 8), ("a", 3, 4))
+    assert counted(order.by_group(frame))["a"][1] == 3
+    found = order.by_group(frame, queue=pd.Series(["slow", "fast", "slow", "fast"], dtype="str"))
+    assert found[["group", "queue", "n_tasks", "n_inversions"]].to_numpy().tolist() == [
+        ["a", "fast", 2, 0],
+        ["a", "slow", 2, 0],
+    ]
+
+
 def test_what_has_no_place_in_the_order_is_not_counted() -> None:
     """A task that has not begun, is open, or was redriven is no breach of order at the side that it has none on."""
     frame = tasks(("a", None, None), ("a", 1, 9), ("a", 2, 3), n_redrives=pd.array([0, 1, 0], dtype="Int32"))
@@ -96,7 +107,7 @@ def test_no_groups_give_no_rows() -> None:
     frames = [tasks((None, 1, 1)), tasks(), tasks(("a", 1, 1)).drop(columns="message_group")]
     for found in map(order.by_group, frames):
         assert found.empty
-        assert [str(dtype) for dtype in found.dtypes] == ["str"] + 6 * ["int64"]
+        assert [str(dtype) for dtype in found.dtypes] == ["str", "str"] + 6 * ["int64"]
         assert order.in_words(found) == "No task has a message group, so there is no order to keep."
         assert order.summary(found)["n_groups"] == 0
 
