@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections import deque
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from taskq_lib.analysis import drain
 from taskq_lib.analysis.drain import Drain
@@ -49,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
         return follow(samples, args.for_s, lambda *seen: print(json.dumps(document(*seen)), flush=True))
     if not sys.stdout.isatty():
         return follow(samples, args.for_s, lambda *seen: print(line(*seen), flush=True))
-    with tqdm(bar_format="{desc}", file=sys.stdout) as bar:
-        return follow(samples, args.for_s, lambda *seen: bar.set_description_str(line(*seen)))
+    try:
+        return follow(samples, args.for_s, lambda *seen: print(_redrawn(line(*seen)), end="", flush=True))
+    finally:
+        print()
 
 
 def follow(
@@ -84,7 +86,8 @@ def line(sample: Sample, expected: Drain, rate: float | None) -> str:
     """Return a sample for a person, on one line."""
     second = "" if sample["n_visible_second"] is None else f" ({sample['n_visible_second']:,} in the second queue)"
     parts = [
-        f"{sample['at']:%H:%M:%S}",
+        # What matters most comes first: a narrow terminal cuts the rest.
+        f"{sample['at']:%H:%M:%S}  {expected.says}",
         f"visible {sample['n_visible']:,}{second}",
         f"in flight {sample['n_in_flight']:,}",
         f"delayed {sample['n_delayed']:,}",
@@ -94,7 +97,12 @@ def line(sample: Sample, expected: Drain, rate: float | None) -> str:
         parts.append(f"completed {sample['n_completed']:,}, dead-lettered {sample['n_dead_lettered']:,}")
     if rate is not None:
         parts.append(f"{rate:,.1f}/s")
-    return "  ".join([*parts, expected.says])
+    return "  ".join(parts)
+
+
+def _redrawn(text: str) -> str:
+    """Return what draws a line anew, cut to the terminal's width: a line that wraps could not be drawn over."""
+    return f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K"
 
 
 def _unsettled(sample: Sample) -> int:

@@ -71,13 +71,30 @@ def test_it_says_when_the_backlog_will_be_gone() -> None:
     found = [sample(i, 100 - 10 * i, n_completed=9 * i, n_dead_lettered=i) for i in range(8)]
     _code, lines, documents = follow(found)
     assert lines[0] == (
-        "02:00:00  visible 100  in flight 0  delayed 0  dead letters 1  completed 0, dead-lettered 0  "
-        "no estimate yet: 1 observations, 6 are needed"
+        "02:00:00  no estimate yet: 1 observations, 6 are needed  visible 100  in flight 0  delayed 0  dead letters 1  "
+        "completed 0, dead-lettered 0"
     )
-    assert lines[-1].endswith("completed 63, dead-lettered 7  10.0/s  drains in about 3 s (3 to 3 s), by 10/s")
+    assert lines[-1].startswith("02:00:07  drains in about 3 s (3 to 3 s), by 10/s  visible 30  ")
+    assert lines[-1].endswith("completed 63, dead-lettered 7  10.0/s")
     assert documents[-1]["final_per_s"] == 10
     assert documents[-1]["drain"]["eta_s"] == pytest.approx(3)
     assert documents[0]["n_pending"] is None
+
+
+def test_in_a_terminal_one_line_is_drawn_anew(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a terminal each sample replaces the one before on one line, cut to the width, and the line ends at the end."""
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(options, "stack_of", lambda _args: STACK)
+    monkeypatch.setattr(live, "watch", lambda *_: iter([sample(i, 0) for i in range(5)]))
+    assert main(["watch"]) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("\n")
+    drawn = out.rstrip("\n").split("\r")[1:]
+    expected = [f"02:00:0{i}  drained  visible 0  in flight " for i in range(3)]
+    assert [one.removesuffix("\x1b[K") for one in drawn] == [one[:39] for one in expected]
 
 
 def test_a_second_queue_is_told_apart() -> None:
@@ -127,7 +144,7 @@ def test_an_interrupt_ends_it_as_it_ends_others(
     monkeypatch.setattr(live, "watch", interrupted)
     assert main(["watch"]) == 130
     out, err = capsys.readouterr()
-    assert out.startswith("02:00:00  visible 5")
+    assert out.startswith("02:00:00  no estimate yet")
     assert err == "interrupted\n"
 
 
