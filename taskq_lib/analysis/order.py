@@ -33,7 +33,7 @@ def by_group(
     rows = tasks[tasks["message_group"].notna()] if "message_group" in tasks else tasks.head(0)
     groups = rows["message_group"] if "message_group" in rows else pd.Series(dtype="str")
     lines = pd.DataFrame({"group": groups, "queue": "" if queue is None else queue[rows.index]}).astype("str")
-    codes, names = lines.groupby(["group", "queue"]).ngroup().to_numpy("int64"), lines.drop_duplicates()
+    codes, names = lines.groupby(["group", "queue"]).ngroup().to_numpy().astype(np.int64), lines.drop_duplicates()
     names = names.sort_values(["group", "queue"], ignore_index=True)  # as `ngroup` numbers them
     sent = _us(rows["enqueued_at"]) if manifest is None else pd.Index(manifest["task_id"]).get_indexer(rows["task_id"])
     known = rows["enqueued_at"].notna() if manifest is None else pd.Series(sent >= 0, index=rows.index)

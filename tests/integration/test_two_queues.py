@@ -177,6 +177,9 @@ def test_a_second_queue_that_is_made_anew_has_lost_its_messages_alone(
     control.pause(own, 30)
     manifest, _ = submitted(own, tmp_path, run_id, n_tasks=30)
     n_urgent = int((manifest["priority"] >= 7).sum())
+    planned = stacks.preview(target, "changed", {"SecondQueueFor": "none"})
+    with pytest.raises(BadInput, match="would replace or remove SecondQueue; what is in it"):
+        stacks.refuse_replacement(planned, allowed=False)
     one = stacks.deploy(target, "changed", {"SecondQueueFor": "none"}, progress=lambda _status: None)
     assert len(one.queues) == 1
     known = sends.sent(one, tmp_path / "manifest.parquet")
