@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import drain, redrive, report
+from benchmarks import drain, options, redrive, report
 
-BENCHMARKS = {"drain": drain.main, "redrive": redrive.main, "report": report.main}
+BENCHMARKS = {"drain": drain.main, "options": options.main, "redrive": redrive.main, "report": report.main}
 
 
 def main() -> int:

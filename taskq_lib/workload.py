@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,9 @@ MAX_TASKS = 10_000_000
 TRANSIENT_ERRORS = ("DependencyTimeout", "RateLimited")
 #: What a permanent failure is called, and whether the task's code says that retrying cannot help.
 PERMANENT_ERRORS = (("CorruptInput", True), ("RecipientUnknown", False))
+
+#: SQS takes more punctuation in a message group; the list keeps some of it for itself.
+_GROUP = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 # The data of each task type, for task number i; a type without an entry gets a plain value for each field it needs.
 _DATA: dict[str, Callable[[int], dict[str, Any]]] = {
@@ -35,6 +39,7 @@ class Workload:
     seed: int = 0
     mix: str = "IMAGE_RESIZE:1,SEND_EMAIL:1,PROCESS_DATA:1"  #: TYPE:WEIGHT,...
     priorities: str = "1:1,5:7,9:2"  #: PRIORITY:WEIGHT,...
+    groups: str = ""  #: GROUP:WEIGHT,...: message groups; empty gives the tasks none
     duration_median_s: float = 0.05  #: Median of the simulated processing time
     duration_sigma: float = 0.5  #: Log-normal spread; 0 makes every task take the median
     transient_share: float = 0.0  #: Share of tasks whose first attempt fails
@@ -59,8 +64,9 @@ class Workload:
 def generate(workload: Workload, run_id: str) -> pd.DataFrame:
     """Generate the tasks of a run.
 
-    Returns one row a task, in order of arrival: task_id (str), task_type (category), priority (Int8),
-    data (str, JSON), offset_s (float64: arrival after the start of the run, 0 in a burst).
+    Returns one row a task, in order of arrival: task_id (str), task_type (category), priority (Int8), message_group
+    (str, missing without `groups`), data (str, JSON), offset_s (float64: arrival after the start of the run, 0 in a
+    burst).
     """
     if not is_id(run_id) or len(run_id) > 100:
         raise BadInput(f"run_id {run_id!r} is not allowed: at most 100 letters, digits or any of _ . : -")
@@ -72,6 +78,8 @@ def generate(workload: Workload, run_id: str) -> pd.DataFrame:
     flavour = random.integers(0, 2, n)
     rate = workload.arrival_rate_per_s
     offsets = random.exponential(1 / rate, n).cumsum() if rate else np.zeros(n)
+    # Drawn last, so that the same seed makes the same tasks with and without groups.
+    groups = _draw(random, n, read_groups(workload.groups)) if workload.groups.strip() else [None] * n
     data = [
         json.dumps({**_data(kind, i), "simulate": _simulate(workload, s, f, v)}, separators=(",", ":"))
         for i, (kind, s, f, v) in enumerate(zip(types, seconds.tolist(), fate.tolist(), flavour.tolist(), strict=True))
@@ -81,6 +89,7 @@ def generate(workload: Workload, run_id: str) -> pd.DataFrame:
             "task_id": pd.array([f"{run_id}-{i:07d}" for i in range(n)], dtype="str"),
             "task_type": pd.Categorical(types, categories=task_types()),
             "priority": pd.array(priorities.astype(np.int8), dtype="Int8"),
+            "message_group": pd.array(groups, dtype="str"),
             "data": pd.array(data, dtype="str"),
             "offset_s": offsets,
         }
@@ -117,13 +126,23 @@ def read_priorities(text: str) -> dict[str, float]:
     return _weights("priorities", text, {str(priority) for priority in range(PRIORITY_MIN, PRIORITY_MAX + 1)})
 
 
+def read_groups(text: str) -> dict[str, float]:
+    """Read `GROUP:WEIGHT,...` likewise, with names of letters, digits, _ . and -; an empty text names none.
+
+    Raises `BadInput`.
+    """
+    return _weights("groups", text, None) if text.strip() else {}
+
+
 def _draw(random: np.random.Generator, n: int, weights: dict[str, float]) -> Any:
     shares = np.array(list(weights.values()))
     return random.choice(list(weights), size=n, p=shares / shares.sum())
 
 
-def _weights(name: str, text: str, allowed: set[str]) -> dict[str, float]:
-    hint = f"Write {name} as NAME:WEIGHT,... with names from {', '.join(sorted(allowed))} and weights of 0 or more."
+def _weights(name: str, text: str, allowed: set[str] | None) -> dict[str, float]:
+    """Read names and weights; where no names are given as allowed, any that is a group is."""
+    names = "of 1 to 128 letters, digits, _ . and -" if allowed is None else f"from {', '.join(sorted(allowed))}"
+    hint = f"Write {name} as NAME:WEIGHT,... with names {names} and weights of 0 or more."
     weights: dict[str, float] = {}
     for part in text.split(","):
         key, _, weight = (piece.strip() for piece in part.replace("=", ":", 1).partition(":"))
@@ -131,7 +150,8 @@ def _weights(name: str, text: str, allowed: set[str]) -> dict[str, float]:
             value = float(weight or "1")
         except ValueError:
             value = -1.0
-        if key not in allowed or not 0 <= value < 1e9 or key in weights:
+        known = _GROUP.fullmatch(key) if allowed is None else key in allowed
+        if not known or not 0 <= value < 1e9 or key in weights:
             raise BadInput(f"{name} has a part that is not allowed: {part.strip()!r}.", hint)
         weights[key] = value
     if sum(weights.values()) == 0:

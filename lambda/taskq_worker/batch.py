@@ -21,7 +21,8 @@ from taskq_worker.breaker import Breakers, Memory
 from taskq_worker.contract import WORKER_LOST, Outcome, Reason
 from taskq_worker.dead_letters import DeadLetter
 from taskq_worker.execute import run_claims
-from taskq_worker.log import log
+from taskq_worker.log import bind, log
+from taskq_worker.metrics import Tally
 from taskq_worker.order import Line
 from taskq_worker.records import Delivery, Invalid, parse_record, parse_records
 from taskq_worker.retry import Returned, backoff, delay
@@ -57,6 +58,7 @@ class Batch:
     breakers: Breakers
     deadline: float  #: Unix seconds: when running tasks must have ended
     lease_until: float  #: Unix seconds: when the function is killed at the latest
+    tally: Tally
     returned: list[Returned] = field(default_factory=list)
     n_delayed: int = 0  #: How many of `returned` have got their delay
     doubtful: list[Claim] = field(default_factory=list)  #: Claimed perhaps, and never started
@@ -75,6 +77,8 @@ def handle_batch(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         _take_turn(batch, deliveries, invalid)
         _delay(batch)
         _work_suspects(batch)
+    if batch.settings.has_metrics:
+        batch.tally.report(batch.breakers.is_open)
     return {"batchItemFailures": [{"itemIdentifier": one.record.message_id} for one in batch.returned]}
 
 
@@ -91,6 +95,8 @@ def _begin(event: Mapping[str, Any], context: Any) -> Batch:
     sources = [record["eventSourceARN"] for record in event["Records"][:1]]
     queue_url = settings.queue_url(sources[0]) if sources else ""
     ends_at = now + context.get_remaining_time_in_millis() / 1000
+    # So that every line can be joined with the platform's report of the invocation.
+    bind(requestId=context.aws_request_id)
     log_entry = {"received": round(now, 3), "requestId": context.aws_request_id}
     if not _invocations:
         log_entry["coldStart"] = True
@@ -118,6 +124,7 @@ def _begin(event: Mapping[str, Any], context: Any) -> Batch:
         breakers=breakers,
         deadline=ends_at - MARGIN_S,
         lease_until=lease_until,
+        tally=Tally(stack=settings.stack, began_at=now, ends_at=ends_at),
     )
 
 
@@ -164,7 +171,10 @@ def _return_behind(batch: Batch, line: Line, suspects: Sequence[Claim] = ()) -> 
 
 def _work_suspects(batch: Batch) -> None:
     """Run what may have killed its process before. All else is said and done: it may end this one."""
+    if batch.suspects and batch.settings.has_metrics:
+        batch.tally.report(batch.breakers.is_open, at_end=False)
     for suspect in batch.suspects:
+        batch.tally.kinds.add(suspect.delivery.task.type)
         _conclude(batch, _work_alone(batch, suspect))
         _delay(batch)
 
@@ -172,6 +182,7 @@ def _work_suspects(batch: Batch) -> None:
 def _claim(batch: Batch, deliveries: Sequence[Delivery]) -> list[Claim]:
     """Claim what may run; what an open breaker holds back is returned, unclaimed or given back."""
     breakers = batch.breakers
+    batch.tally.kinds |= {one.task.type for one in deliveries}
     admitted, held = breakers.admit(deliveries)
     reports = breakers.reports(one.task.type for one in admitted)
     claims = batch.store.claim(admitted, batch.lease_until, reports, breakers.hear)
@@ -264,6 +275,7 @@ def _settle(batch: Batch, results: Sequence[Result]) -> list[Result]:
     ]
     for result, recorded in zip(results, batch.store.record(results), strict=True):
         record, task = result.claim.delivery.record, result.claim.delivery.task
+        batch.tally.results.append((result, recorded))
         if not recorded:
             log("taskq.record_refused", level="ERROR", taskId=task.task_id, attempt=result.claim.attempt)
             batch.returned.append(Returned(record=record))
@@ -277,6 +289,7 @@ def _close(batch: Batch, invalid: Sequence[Invalid], duplicates: Sequence[Delive
     """Dead-letter invalid messages and note duplicate deliveries; both end here."""
     now = time.time()
     buried = _bury(batch, [DeadLetter.of_invalid(one, now) for one in invalid])
+    batch.tally.n_invalid += len(buried)
     batch.returned += [Returned(record=one.record) for one in invalid if one.record.message_id not in buried]
     for one in invalid:
         log("taskq.invalid", level="ERROR", messageId=one.record.message_id, error=str(one.error))

@@ -95,8 +95,12 @@ class Breakers:
 
     def holds(self, kind: str) -> bool:
         """Whether tasks of this type have to wait, by what was last seen."""
+        return self.is_open(kind) and kind not in self.probing
+
+    def is_open(self, kind: str) -> bool:
+        """Whether this type's breaker is not closed, by what was last seen."""
         view = self.memory.views.get(kind)
-        return view is not None and view.state is not BreakerState.CLOSED and kind not in self.probing
+        return view is not None and view.state is not BreakerState.CLOSED
 
     def wait_s(self, delivery: Delivery) -> float:
         """How long what is held back waits: until the next probe, and longer the more often it has come.

@@ -23,6 +23,17 @@ N_SHARDS = 8
 #: Longer attempt logs would push an item over the 1 KB that one write unit pays for many times over.
 MAX_LOGGED_ATTEMPTS = 20
 
+METRIC_NAMESPACE = "TaskQueue"
+#: The function's own metrics and their units.
+METRICS = {
+    "TaskFailed": "Count",  #: 0 or 1 a task that became final; 1 is dead-lettered
+    "AttemptFailed": "Count",  #: 0 or 1 an attempt
+    "QueueWait": "Seconds",  #: Enqueued -> started, of first attempts
+    "ProcessingTime": "Seconds",  #: Started -> ended, of every attempt
+    "BreakerOpen": "Count",  #: 0 or 1 a batch and task type
+    "TimeUsed": "Percent",  #: Of the function's timeout, by an invocation
+}
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 ID_RULE = "1 to 128 letters, digits or any of _ . : - , the first a letter or digit"
 

@@ -70,6 +70,7 @@ class DeadLetter:
             "taskId": self.task_id,
             "firstAt": _iso(self.first_at),
             "lastAt": _iso(self.last_at),
+            "messageGroup": self.record.message_group,
         }
         attributes = {name: _string(text) for name, text in texts.items() if text}
         return attributes | {"attempts": {"DataType": "Number", "StringValue": str(self.attempts)}}
@@ -81,7 +82,7 @@ class DeadLetter:
         The status item has the rest.
         """
         left = MAX_BODY_BYTES - self._n_body
-        ticket = {name: self.attributes[name] for name in ("reason", "lastAt")}
+        ticket = {n: text for n, text in self.attributes.items() if n in {"reason", "lastAt", "messageGroup"}}
         return next((some for some in (self.attributes, ticket) if _size(some) <= left), {})
 
     @property
@@ -116,17 +117,17 @@ def send(client: Any, queue_url: str, letters: Sequence[DeadLetter]) -> set[str]
 
 
 def _order(letter: DeadLetter, *, is_fifo: bool) -> dict[str, str]:
-    """Return the parameters that keep a letter's message group; a FIFO queue asks for an id besides.
+    """Return what a FIFO queue asks for besides: a group, which is the message itself, and a deduplication id.
 
-    It names the death, by message and time: what is sent once more because its answer was lost is dropped by SQS, and
-    a task that dies again within the 5 minutes of deduplication is not. A later letter of the same message counts as
-    well: a redrive by the earlier one would not open the task.
+    In the task's own group, which goes as an attribute, SQS would hand out ten letters at most until those are deleted:
+    no inventory could list the others. The id names the death, by message and time: what is sent once more because its
+    answer was lost is dropped by SQS, and a task that dies again within the 5 minutes of deduplication is not. A later
+    letter of the same message counts as well: a redrive by the earlier one would not open the task.
     """
-    group = letter.record.message_group
-    order = {"MessageGroupId": group} if group else {}
-    if is_fifo:
-        order["MessageDeduplicationId"] = f"{letter.record.message_id}-{round(letter.last_at * 1000)}"
-    return order
+    if not is_fifo:
+        return {}
+    message_id = letter.record.message_id
+    return {"MessageGroupId": message_id, "MessageDeduplicationId": f"{message_id}-{round(letter.last_at * 1000)}"}
 
 
 def _string(text: str) -> dict[str, str]:

@@ -27,6 +27,8 @@ class Settings:
     dead_letter_queue_url: str
     retry: Retry  #: Of every task type that does not say otherwise; complete
     breaker: BreakerSettings
+    stack: str  #: The stack's name
+    has_metrics: bool  #: Whether the function prints its own metrics
     ttl_days: int  #: Status items expire this long after their last attempt began; 0 keeps them
 
     @property
@@ -61,5 +63,7 @@ class Settings:
                 window_s=float(environment["TASKQ_BREAKER_WINDOW_S"]),
                 cooldown_s=float(environment["TASKQ_BREAKER_COOLDOWN_S"]),
             ),
+            stack=environment["TASKQ_STACK"],
+            has_metrics=environment["TASKQ_METRICS"] == "true",
             ttl_days=int(environment["TASKQ_TTL_DAYS"]),
         )

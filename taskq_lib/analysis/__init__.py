@@ -2,17 +2,17 @@
 
 Four frames come in, typed (no column of dtype object); every timestamp is `datetime64[us, UTC]`, NaT where not known:
 
-- `manifest`, one row a submitted task: `task_id`, `task_type`, `priority`.
+- `manifest`, one row a submitted task, in the order of sending: `task_id`, `task_type`, `priority`.
 - `tasks`, one row a task: the same, and `state` (one of `STATES`), `n_attempts`, `n_duplicates`, `reason`,
   `error_type`, `error`, `result`, `enqueued_at`, `sent_at`, `first_started_at`, `last_started_at`, `finished_at`,
-  `updated_at`, `lease_until`, and `n_redrives`, which frames of an earlier version lack.
+  `updated_at`, `lease_until`, and `n_redrives` and `message_group`, which frames of an earlier version lack.
 - `attempts`, one row an attempt: `task_id`, `attempt` (from 1), `received_at`, `started_at`, `finished_at`, `outcome`
   ("completed", "failed" or "lost"; missing while it runs), `error_type`, `error`.
 - `dead`, one row a message in the dead-letter queue: `message_id`, `task_id`, `task_type`, `reason`, `error_type`,
   `error`, `first_at`, `last_at`, `sent_at`, `n_receives`.
 
 The modules are `ledger` (is every task accounted for?), `latency`, `failures`, `signatures` (which errors are the same
-bug?) and `throughput`.
+bug?), `order` (is it kept within each message group?) and `throughput`.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ STATES = tuple(str(state) for state in State)
 OPEN_STATES, FINAL_STATES = STATES[:-2], STATES[-2:]
 
 #: What the tasks can be grouped by.
-GROUPS = ("task_type", "priority")
+GROUPS = ("task_type", "priority", "message_group")
 
 #: The label of what a frame leaves empty, so that no row drops out of a count.
 NOT_STATED = "not stated"

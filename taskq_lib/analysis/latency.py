@@ -16,7 +16,8 @@ _TIMES = ("enqueued_at", "first_started_at", "last_started_at", "finished_at")
 def durations(tasks: pd.DataFrame) -> pd.DataFrame:
     """Measure each task: one row a task, on the index of `tasks`.
 
-    Columns: `task_id`, `task_type`, `priority`, `is_final` (bool), and in seconds (float64, NaN where not known):
+    Columns: `task_id`, `task_type`, `priority`, `message_group` where `tasks` has it, `is_final` (bool), and in seconds
+    (float64, NaN where not known):
 
     - `queue_wait_s`: enqueued -> first start.
     - `processing_s`: start -> finish of the last attempt; not known while an attempt runs.
@@ -38,6 +39,7 @@ def durations(tasks: pd.DataFrame) -> pd.DataFrame:
             "task_id": tasks["task_id"],
             "task_type": tasks["task_type"],
             "priority": tasks["priority"],
+            **{name: tasks[name] for name in ("message_group",) if name in tasks},
             "is_final": final,
             "queue_wait_s": _seconds(queue_wait),
             "processing_s": _seconds(processing),

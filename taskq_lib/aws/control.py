@@ -1,12 +1,14 @@
-"""The event source mapping between queue and function: its state, and a pause of it."""
+"""The event source mappings between queues and function: their state, and a pause of them all."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from taskq_lib.aws import queues
-from taskq_lib.aws.queues import Counts
+from taskq_lib.aws.queues import Counts, Held
+from taskq_lib.aws.routing import Queue
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import NotDone
 
@@ -36,16 +38,18 @@ class Flow:
 
 
 def state(stack: Stack) -> str:
-    """Return the mapping's state in Lambda's own word, such as `Enabled`, `Disabled` or `Creating`."""
-    answer = stack.target.client("lambda").get_event_source_mapping(UUID=stack.outputs["EventSourceMappingId"])
-    return str(answer["State"])
+    """Return the mapping's state in Lambda's own word, such as `Enabled`, `Disabled` or `Creating`.
+
+    Of two mappings it is the state of both, or where they differ both: `Enabled and Disabled`, the first queue's first.
+    """
+    return _in_words(_states(stack))
 
 
 def wait_enabled(stack: Stack) -> str:
     """Wait until the mapping hands messages to the function; raises `NotDone` where it does not come to that."""
     end = time.monotonic() + SETTLE_S
     while (found := state(stack)) != "Enabled":
-        if found == "Disabled" or time.monotonic() > end:
+        if "Disabled" in found or time.monotonic() > end:
             raise NotDone(
                 f"The event source mapping of stack {stack.name!r} is {found}: tasks wait in the queue.",
                 f"Enable it: {_command(stack, enable=True)}, or 52_pause_resume with action resume.",
@@ -64,7 +68,7 @@ def flow(stack: Stack) -> Flow:
 
 
 def pause(stack: Stack, timeout_s: float) -> str:
-    """Disable the mapping and wait until it is; one that is disabled stays so. Returns what was done, in words.
+    """Disable each mapping and wait until it is; one that is disabled stays so. Returns what was done, in words.
 
     What is in flight finishes, and what is delayed comes back visible; no attempt is used up. Raises `NotDone` where
     the mapping is not disabled within `timeout_s`.
@@ -73,7 +77,7 @@ def pause(stack: Stack, timeout_s: float) -> str:
 
 
 def resume(stack: Stack, timeout_s: float) -> str:
-    """Enable the mapping and wait until it is; one that is enabled stays so. Returns what was done, in words.
+    """Enable each mapping and wait until it is; one that is enabled stays so. Returns what was done, in words.
 
     Raises `NotDone` where it is not enabled within `timeout_s`.
     """
@@ -105,15 +109,16 @@ def verify_paused(stack: Stack, timeout_s: float) -> Counts:
 
 
 def verify_resumed(stack: Stack, timeout_s: float) -> Counts:
-    """Wait until messages move or the queue is empty; returns the counts, raises `NotDone` after `timeout_s`."""
+    """Wait until messages of each queue move or it is empty; returns the counts, raises `NotDone` after `timeout_s`."""
     if (found := state(stack)) != "Enabled":
         raise NotDone(f"The event source mapping of stack {stack.name!r} is {found}, not Enabled.", _way_back(stack))
     before, end = queues.counts(stack), time.monotonic() + timeout_s
     counts = before
-    while counts.n_visible and not counts.n_in_flight and counts.n_visible >= before.n_visible:
+    while stuck := [name for name, held in counts.by_queue.items() if _stands_still(before.by_queue[name], held)]:
         if time.monotonic() > end:
             raise NotDone(
-                f"The mapping is enabled, and none of {counts.n_visible:,} visible messages moved in {timeout_s:g} s.",
+                f"The mapping is enabled, and none of {counts.by_queue[stuck[0]].n_visible:,} visible messages of "
+                f"{stuck[0]} moved in {timeout_s:g} s.",
                 "Look at the function's concurrency and its log; Lambda may take a minute to begin.",
             )
         time.sleep(0.5)
@@ -121,28 +126,44 @@ def verify_resumed(stack: Stack, timeout_s: float) -> Counts:
     return counts
 
 
+def _stands_still(before: Held, now: Held) -> bool:
+    return now.n_visible > 0 and not now.n_in_flight and now.n_visible >= before.n_visible
+
+
 def _switch(stack: Stack, timeout_s: float, *, enable: bool) -> str:
+    """Ask for the change of each mapping that is not there yet, then wait for all."""
     wanted, passing = ("Enabled", "Enabling") if enable else ("Disabled", "Disabling")
-    if (found := state(stack)) == wanted:
+    states = _states(stack)
+    if set(states.values()) == {wanted}:
         return f"The mapping was {wanted} already; nothing was changed."
-    end, asked = time.monotonic() + timeout_s, found == passing
-    while found != wanted:
+    end, asked = time.monotonic() + timeout_s, {queue for queue, found in states.items() if found in {wanted, passing}}
+    while set(states.values()) != {wanted}:
         if time.monotonic() > end:
             raise NotDone(
-                f"The event source mapping of stack {stack.name!r} is {found}, not {wanted}, after {timeout_s:g} s.",
+                f"The event source mapping of stack {stack.name!r} is {_in_words(states)}, not {wanted}, after "
+                f"{timeout_s:g} s.",
                 f"It may still get there: run it again to wait on. {_way_back(stack)}",
             )
-        asked = asked or _ask(stack, enable=enable)
+        asked |= {queue for queue in states if queue not in asked and _ask(stack, queue, enable=enable)}
         time.sleep(0.2)
-        found = state(stack)
-    return f"The mapping is {wanted}."
+        states = _states(stack)
+    return f"The mapping is {wanted}." if len(states) == 1 else f"The mappings of both queues are {wanted}."
 
 
-def _ask(stack: Stack, *, enable: bool) -> bool:
+def _states(stack: Stack) -> dict[Queue, str]:
+    ask = stack.target.client("lambda").get_event_source_mapping
+    return {queue: str(ask(UUID=queue.mapping_id)["State"]) for queue in stack.queues}
+
+
+def _in_words(states: Mapping[Queue, str]) -> str:
+    return " and ".join(dict.fromkeys(states.values()))
+
+
+def _ask(stack: Stack, queue: Queue, *, enable: bool) -> bool:
     """Ask for the change; False where the mapping is still busy with the last one, and is to be asked again."""
     client = stack.target.client("lambda")
     try:
-        client.update_event_source_mapping(UUID=stack.outputs["EventSourceMappingId"], Enabled=enable)
+        client.update_event_source_mapping(UUID=queue.mapping_id, Enabled=enable)
     except client.exceptions.ResourceInUseException:
         time.sleep(1)
         return False
@@ -150,8 +171,11 @@ def _ask(stack: Stack, *, enable: bool) -> bool:
 
 
 def _command(stack: Stack, *, enable: bool) -> str:
+    """Return what the stock AWS CLI is told, of two mappings both commands."""
     switch = "--enabled" if enable else "--no-enabled"
-    return f"aws lambda update-event-source-mapping --uuid {stack.outputs['EventSourceMappingId']} {switch}"
+    return " && ".join(
+        f"aws lambda update-event-source-mapping --uuid {queue.mapping_id} {switch}" for queue in stack.queues
+    )
 
 
 def _way_back(stack: Stack) -> str:

@@ -19,6 +19,7 @@ TASK_COLUMNS: dict[str, tuple[str | None, Any]] = {
     "run_id": ("runId", "str"),
     "task_type": ("taskType", "category"),
     "priority": ("priority", "Int8"),
+    "message_group": ("messageGroup", "str"),
     "state": (None, "category"),
     "n_attempts": ("attempts", "Int32"),
     "n_duplicates": ("duplicates", "Int32"),
@@ -72,7 +73,7 @@ def tasks_frame(items: Sequence[Item]) -> pd.DataFrame:
         for column, (attribute, _dtype) in TASK_COLUMNS.items()
         if attribute is not None
     }
-    columns["state"] = [str(_state(item)) for item in items]
+    columns["state"] = [str(state_of(item)) for item in items]
     columns["n_redrives"] = [item.get("redrives", 0) for item in items]
     starts = [_starts(item) for item in items]
     columns["first_started_at"] = [first for first, _last in starts]
@@ -116,13 +117,16 @@ def with_pending(
     pending = tasks_frame([{"taskId": task_id, "runId": run_id} for task_id in missing["task_id"]])
     pending["task_type"] = missing["task_type"].astype(tasks["task_type"].dtype).array
     pending["priority"] = missing["priority"].array
+    if "message_group" in missing:
+        pending["message_group"] = missing["message_group"].array
     if sends is not None:
         enqueued_at = sends.drop_duplicates("task_id").set_index("task_id")["enqueued_at"]
         pending["enqueued_at"] = pending["task_id"].map(enqueued_at).astype(TIME)
     return pd.concat([tasks, pending], ignore_index=True)
 
 
-def _state(item: Item) -> State:
+def state_of(item: Item) -> State:
+    """Return the state of the task whose item this is."""
     status = item.get("status")
     if status is None:
         return State.PENDING

@@ -1,4 +1,4 @@
-"""The two queues: how much is in them, and what lies in the dead-letter queue."""
+"""The queues: how much is in them, and what lies in the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from botocore.exceptions import BotoCoreError, ClientError
@@ -47,51 +47,71 @@ DEAD_COLUMNS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Messages in the queues; approximate on AWS, where they settle within about a minute."""
+class Held(NamedTuple):
+    """Messages in one queue, by their condition."""
 
     n_visible: int
     n_in_flight: int
     n_delayed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """Messages in the queues; approximate on AWS, where they settle within about a minute."""
+
+    by_queue: Mapping[str, Held]  #: Name of a queue -> what is in it; the first, then the second where there is one
     n_dead: int  #: In the dead-letter queue, in any condition
     n_dead_hidden: int  #: Of these, the ones that some reader has hidden just now
 
     @property
+    def n_visible(self) -> int:
+        """Messages that wait for the function, in all queues but the dead-letter queue."""
+        return sum(held.n_visible for held in self.by_queue.values())
+
+    @property
+    def n_in_flight(self) -> int:
+        """Messages that the function was handed, or that wait for a retry, likewise."""
+        return sum(held.n_in_flight for held in self.by_queue.values())
+
+    @property
+    def n_delayed(self) -> int:
+        """Messages that were sent with a delay which is not over, likewise."""
+        return sum(held.n_delayed for held in self.by_queue.values())
+
+    @property
     def n_unsettled(self) -> int:
-        """Messages of the queue itself, in any condition: what may still become an attempt."""
+        """Messages of these queues, in any condition: what may still become an attempt."""
         return self.n_visible + self.n_in_flight + self.n_delayed
 
     def facts(self) -> dict[str, int]:
-        """Return the counts under the words that people use."""
-        return {
+        """Return the counts under the words that people use, and of two queues how many each of them holds."""
+        facts = {
             "visible": self.n_visible,
             "in flight": self.n_in_flight,
             "delayed": self.n_delayed,
             "dead letters": self.n_dead,
         }
+        each = {f"all in {name}": sum(held) for name, held in self.by_queue.items()}
+        return facts | (each if len(each) > 1 else {})
 
 
 def counts(stack: Stack) -> Counts:
-    """Count the messages of both queues."""
-    visible, in_flight, delayed = _count(stack, stack.queue_url)
+    """Count the messages of the queues for tasks and of the dead-letter queue."""
+    held = {queue.name: _count(stack, queue.url) for queue in stack.queues}
     dead = _count(stack, stack.dead_letter_queue_url)
-    return Counts(
-        n_visible=visible,
-        n_in_flight=in_flight,
-        n_delayed=delayed,
-        n_dead=sum(dead),
-        n_dead_hidden=dead[1],
-    )
+    return Counts(by_queue=held, n_dead=sum(dead), n_dead_hidden=dead.n_in_flight)
 
 
-def refuse_messages(found: Counts, *, allowed: bool) -> None:
-    """Raise `BadInput` where the queues hold messages, which a teardown would destroy, and that was not allowed."""
-    if found.n_unsettled + found.n_dead and not allowed:
+def refuse_messages(found: Counts, n_scheduled: int = 0, *, allowed: bool) -> None:
+    """Raise `BadInput` where a teardown would destroy messages or scheduled tasks, and that was not allowed."""
+    if found.n_unsettled + found.n_dead + n_scheduled and not allowed:
+        holds = "queue holds" if len(found.by_queue) == 1 else "queues hold"
+        scheduled = f", and {n_scheduled:,} tasks are scheduled" if n_scheduled else ""
         raise BadInput(
-            f"The queue holds {found.n_unsettled:,} messages and the dead-letter queue {found.n_dead:,}; "
+            f"The {holds} {found.n_unsettled:,} messages and the dead-letter queue {found.n_dead:,}{scheduled}; "
             "a teardown destroys them.",
-            "Let the queue drain and look at the dead letters (50_failures), or set discard_messages to True.",
+            "Let the queue drain, look at the dead letters (50_failures) and cancel what is scheduled (taskq cancel), "
+            "or set discard_messages to True.",
         )
 
 
@@ -150,7 +170,7 @@ def walk(
             VisibilityTimeout=hide_s,
             WaitTimeSeconds=1,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount", _MOVED],
+            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId", _MOVED],
         ).get("Messages", [])
         handles |= {message["MessageId"]: message["ReceiptHandle"] for message in answer}
         fresh = [message for message in answer if message["MessageId"] not in seen]
@@ -160,17 +180,15 @@ def walk(
 
 
 def retention_s(stack: Stack) -> int:
-    """Return how long the queue keeps a message that nobody takes, in seconds."""
-    answer = stack.target.client("sqs").get_queue_attributes(
-        QueueUrl=stack.queue_url, AttributeNames=["MessageRetentionPeriod"]
-    )
-    return int(answer["Attributes"]["MessageRetentionPeriod"])
+    """Return how long a message that nobody takes is kept, in seconds: of two queues, in the one that keeps it less."""
+    ask = stack.target.client("sqs").get_queue_attributes
+    answers = [ask(QueueUrl=queue.url, AttributeNames=["MessageRetentionPeriod"]) for queue in stack.queues]
+    return min(int(answer["Attributes"]["MessageRetentionPeriod"]) for answer in answers)
 
 
-def _count(stack: Stack, url: str) -> tuple[int, int, int]:
+def _count(stack: Stack, url: str) -> Held:
     answer = stack.target.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=_COUNTS)["Attributes"]
-    visible, in_flight, delayed = (int(answer[name]) for name in _COUNTS)
-    return visible, in_flight, delayed
+    return Held(*(int(answer[name]) for name in _COUNTS))
 
 
 def _show_again(sqs: Any, url: str, handles: Sequence[str]) -> None:
@@ -190,6 +208,17 @@ def _show_again(sqs: Any, url: str, handles: Sequence[str]) -> None:
 
 def _beginning(body: str) -> str:
     return body if len(body) <= MAX_BODY_CHARS else f"{body[:MAX_BODY_CHARS]}... [cut, {len(body):,} characters]"
+
+
+def group_of(message: Mapping[str, Any]) -> str | None:
+    """Return the message group of a dead letter's task; None where it had none.
+
+    The function attaches it, since on a FIFO queue each of its letters is a group of its own: of one group SQS would
+    hand out the first letters only until those are gone. What SQS itself moved is in its own group still.
+    """
+    attached = message.get("MessageAttributes", {}).get("messageGroup", {}).get("StringValue")
+    group: str | None = attached or message.get("Attributes", {}).get("MessageGroupId")
+    return group
 
 
 def _attached(message: dict[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Move chosen dead letters back to the queue: sent, then deleted, every step in a journal before the next."""
+"""Move chosen dead letters back to their queues: sent, then deleted, every step in a journal before the next."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from taskq_lib.aws import queues
+from taskq_lib.aws import queues, routing
 from taskq_lib.aws.journal import Journal
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import NotDone
 from taskq_lib.merge_patch import Patch, edited
-from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage
+from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, parse_body
 
 BATCH_SIZE = 10  # SQS's batch requests take no more
 MAX_HIDE_S = 43_200  # SQS hides a message no longer
@@ -26,7 +26,11 @@ SLOWEST_PER_S = 20.0
 def move(
     stack: Stack, journal: Journal, wanted: Collection[str], patch: Patch, rate_per_s: float, *, progress: bool = True
 ) -> dict[str, str]:
-    """Send the dead letters `wanted` (message ids) to the queue with their attributes, and delete them.
+    """Send the dead letters `wanted` (message ids) with their attributes, and delete them.
+
+    Each goes to the queue that its task belongs to, as edited, and keeps its message group. On a FIFO queue its
+    deduplication id is the dead letter's own message id: new for each death, so that SQS does not take it for the
+    message that died, and the same for a letter that is sent a second time.
 
     The attributes are the ticket that lets the function open a task again. What the journal knows as sent is only
     deleted. All others that the walk meets are shown again at the end, however it ends. `rate_per_s` 0 sets no bound.
@@ -89,6 +93,13 @@ def _entry(message: Mapping[str, Any], body: str) -> dict[str, Any]:
     return {"MessageBody": body, "MessageAttributes": message.get("MessageAttributes", {})}
 
 
+def _addressed(stack: Stack, message: Mapping[str, Any], entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the URL of the queue that a dead letter goes to, and its entry with the message group it had."""
+    task, group = parse_body(entry["MessageBody"]), queues.group_of(message)
+    envelope = routing.envelope(message["MessageId"], group, default_group=task.type, is_fifo=stack.is_fifo)
+    return stack.queue_for(task.type, task.priority).url, entry | envelope
+
+
 def _hide_s(n_wanted: int, n_dead: int, rate_per_s: float) -> int:
     """Return how long to hide messages; a walk may take half of it."""
     walk_s = max(n_wanted, n_dead) / SLOWEST_PER_S + (n_wanted / rate_per_s if rate_per_s else 0)
@@ -137,7 +148,7 @@ class _Mover:
         self.rate_per_s, self.handles = rate_per_s, handles
         # A request goes out at once: with more than a second's worth in it, a low rate would come in bursts.
         self.n_at_once = min(BATCH_SIZE, max(1, int(rate_per_s))) if rate_per_s else BATCH_SIZE
-        self.batch: dict[str, dict[str, Any]] = {}
+        self.batch: dict[str, tuple[str, dict[str, Any]]] = {}  # message id -> the queue's URL, and what it is sent
         self.sent: list[str] = []
         self.failed: dict[str, str] = {}
         self.n_deleted = 0
@@ -150,9 +161,9 @@ class _Mover:
             self.sent.append(message_id)
         else:
             entry = _entry(message, edited(message["Body"], self.patch))
-            if sum(map(size, self.batch.values())) + size(entry) > MAX_BODY_BYTES:
+            if sum(size(one) for _url, one in self.batch.values()) + size(entry) > MAX_BODY_BYTES:
                 self.flush()
-            self.batch[message_id] = entry
+            self.batch[message_id] = _addressed(self.stack, message, entry)
         if len(self.batch) == self.n_at_once or len(self.sent) == BATCH_SIZE:
             self.flush()
 
@@ -164,13 +175,20 @@ class _Mover:
             self._delete(sent[start : start + BATCH_SIZE])
 
     def _send(self) -> list[str]:
-        ids, entries = list(self.batch), [{"Id": str(i), **entry} for i, entry in enumerate(self.batch.values())]
-        self.batch = {}
-        if not ids:
+        batch, self.batch = self.batch, {}
+        if not batch:
             return []
-        self._pace(len(ids))
+        self._pace(len(batch))
+        urls = dict.fromkeys(url for url, _entry in batch.values())
+        return [
+            one for to in urls for one in self._request(to, {id_: e for id_, (url, e) in batch.items() if url == to})
+        ]
+
+    def _request(self, url: str, batch: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Send a batch to one queue; returns the ids of the dead letters that SQS acknowledged."""
+        ids, entries = list(batch), [{"Id": str(i), **entry} for i, entry in enumerate(batch.values())]
         self.journal.write("sending", ids)
-        answer = self.sqs.send_message_batch(QueueUrl=self.stack.queue_url, Entries=entries)
+        answer = self.sqs.send_message_batch(QueueUrl=url, Entries=entries)
         sent = {ids[int(one["Id"])]: one["MessageId"] for one in answer.get("Successful", [])}
         failed = {ids[int(one["Id"])]: _why("not sent", one) for one in answer.get("Failed", [])}
         if sent:

@@ -69,7 +69,38 @@ def evaluate(node: Any, values: Mapping[str, str]) -> Any:
         return node
     [(name, arguments)] = node.items()
     if name == "Ref":
-        return values[arguments]
+        # What the deployment alone knows, such as AWS::Region, may be missing; it then equals nothing.
+        return values.get(arguments) if arguments.startswith("AWS::") else values[arguments]
     if name not in _FUNCTIONS:
         raise ValueError(f"{name} is not a function that the rules of this template use.")
     return _FUNCTIONS[name](evaluate(arguments, values))
+
+
+def n_resources(template: str, kind: str, values: Mapping[str, str]) -> int:
+    """Count the resources of a type, such as `AWS::CloudWatch::Alarm`, that a template's text makes with `values`."""
+    parsed = _parsed(template)
+    conditions = parsed.get("Conditions", {})
+    return sum(
+        entry["Type"] == kind and ("Condition" not in entry or _holds(entry["Condition"], conditions, values))
+        for entry in parsed["Resources"].values()
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(template: str) -> Json:
+    found: Json = yaml.load(template, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    return found
+
+
+def _holds(name: str, conditions: Mapping[str, Any], values: Mapping[str, str]) -> bool:
+    """Say whether a condition holds; one that it is made of is replaced by its own expression first."""
+
+    def spelt(node: Any) -> Any:
+        if isinstance(node, list):
+            return [spelt(one) for one in node]
+        if not isinstance(node, dict):
+            return node
+        [(function, arguments)] = node.items()
+        return spelt(conditions[arguments]) if function == "Fn::Condition" else {function: spelt(arguments)}
+
+    return bool(evaluate(spelt(conditions[name]), values))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
+from taskq_lib.aws import routing
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import RunExists, RunNotFound
 
@@ -23,6 +24,7 @@ def sent(stack: Stack, manifest: Path) -> pd.DataFrame:
     """Return what is acknowledged so far, one row a message as `send` returns it.
 
     None where the stack was made anew since: its queue has none of these messages, and the old one's are gone with it.
+    Where only the second queue was made anew or removed, what was sent to that one is left out.
     Raises `RunExists` where they were sent to a stack of another name, region, account or target.
     """
     found, here = _kept(manifest), origin_of(stack)
@@ -34,8 +36,17 @@ def sent(stack: Stack, manifest: Path) -> pd.DataFrame:
         )
     if origin["mapping"] != here["mapping"]:
         found = found.head(0)
+    elif origin.get("second", "") not in {"", here["second"]}:
+        found = found[~found["task_id"].isin(_of_second(manifest, origin["takes"]))].reset_index(drop=True)
     found.attrs["origin"] = here
     return found
+
+
+def _of_second(manifest: Path, takes: str) -> list[str]:
+    """Return the ids of the manifest's tasks that a second queue with this rule took."""
+    tasks = pd.read_parquet(manifest, columns=["task_id", "task_type", "priority"])
+    rows = zip(*(tasks[name].tolist() for name in tasks), strict=True)
+    return [task_id for task_id, kind, priority in rows if routing.holds(takes, kind, priority)]
 
 
 def refuse_gone(stack: Stack, manifest: Path) -> None:
@@ -95,10 +106,15 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def origin_of(stack: Stack) -> dict[str, str]:
-    """Return whom messages are sent to: which stack, and its mapping, whose id is new each time the stack is made."""
+    """Return whom messages are sent to: which stack, and its mappings, whose ids are new each time one is made.
+
+    `second` and `takes`, the mapping and the rule of the second queue, are empty where there is none.
+    """
     account = urlsplit(stack.queue_url).path.strip("/").partition("/")[0]
     where = f"stack {stack.name} in {stack.target.region} ({stack.target.name}), account ...{account[-4:]}"
-    return {"stack": where, "mapping": stack.outputs.get("EventSourceMappingId", "")}
+    first, *others = stack.queues
+    second, takes = (others[0].mapping_id, others[0].takes) if others else ("", "")
+    return {"stack": where, "mapping": first.mapping_id, "second": second, "takes": takes}
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:

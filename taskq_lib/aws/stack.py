@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 from botocore.exceptions import ClientError
 
-from taskq_lib.aws import package, template
+from taskq_lib.aws import package, routing, tables, template
+from taskq_lib.aws.routing import Queue
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone, StackFailed, StackNotFound
+from taskq_worker.contract import PRIORITY_DEFAULT
 
 DEFAULT_NAME = "taskq"
 _NO_CHANGE = ("didn't contain changes", "No updates are to be performed")
@@ -38,6 +40,21 @@ class Stack:
     def queue_url(self) -> str:
         """Where tasks are sent."""
         return self.outputs["QueueUrl"]
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """The queue and, where the stack has one, the second queue for certain priorities or types."""
+        return routing.queues_of(self.outputs)
+
+    def queue_for(self, kind: str, priority: int = PRIORITY_DEFAULT) -> Queue:
+        """Return the queue that a task of this type and priority is sent to: the second where it takes it."""
+        first, *second = self.queues
+        return next((queue for queue in second if routing.holds(queue.takes, kind, priority)), first)
+
+    @property
+    def is_fifo(self) -> bool:
+        """Whether the queues keep the order within each message group; SQS itself asks for the ending."""
+        return self.queue_url.endswith(".fifo")
 
     @property
     def dead_letter_queue_url(self) -> str:
@@ -65,6 +82,7 @@ class Preview:
     parameters: Mapping[str, str] = field(repr=False)  #: The complete set the stack would have
     changes: pd.DataFrame = field(repr=False)  #: action, resource, type, replacement (all str)
     change_set: str | None = field(repr=False, default=None)  #: Its ARN
+    ended_replica: str = field(repr=False, default="")  #: The region whose replica of the table it would delete
 
 
 def check_name(name: str) -> None:
@@ -99,8 +117,11 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
     found = _find(target, name)
     deployed = _parameters(found) if found else {}
     values = template.effective(given, deployed)
-    if wrong := template.contradictions(values):
+    if wrong := template.contradictions({**values, "AWS::Region": target.region}):
         raise BadInput(" ".join(wrong))
+    tables.check_regions(
+        target, values["ReplicaRegion"], values["ExistingTableName"], time_index=values["TimeIndex"] == "true"
+    )
     found = _clear_failed_create(target, name, found)
     # A stack in review is one that was only ever previewed.
     kind = "create" if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS" else "update"
@@ -110,19 +131,25 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
     if changes is None:
         target.client("cloudformation").delete_change_set(ChangeSetName=change_set)
         return Preview(target=target, name=name, kind="none", parameters=values, changes=_frame([]))
+    replica = deployed.get("ReplicaRegion", "")
+    ended = replica if values["ReplicaRegion"] != replica else ""
     return Preview(
-        target=target, name=name, kind=kind, parameters=values, changes=_frame(changes), change_set=change_set
-    )
+        target=target, name=name, kind=kind, parameters=values, changes=_frame(changes), change_set=change_set,
+        ended_replica=ended,
+    )  # fmt: skip
 
 
 def refuse_replacement(planned: Preview, *, allowed: bool) -> None:
-    """Raise `BadInput` where the change would replace a queue or the table and that was not allowed."""
+    """Raise `BadInput` where the change would replace or remove a queue or the table and that was not allowed."""
     changes = planned.changes
-    kept = changes["type"].isin(["AWS::SQS::Queue", "AWS::DynamoDB::Table"]) & (changes["replacement"] == "True")
-    if planned.kind == "update" and kept.any() and not allowed:
+    ends = (changes["replacement"] == "True") | (changes["action"] == "Remove")
+    kept = changes["type"].isin(["AWS::SQS::Queue", "AWS::DynamoDB::GlobalTable"]) & ends
+    lost = changes.loc[kept, "resource"].tolist()
+    lost += [f"the table's replica in {planned.ended_replica}"] if planned.ended_replica else []
+    if planned.kind == "update" and lost and not allowed:
         discard(planned)
         raise BadInput(
-            f"The change would replace {', '.join(changes.loc[kept, 'resource'])}; the new one starts empty.",
+            f"The change would replace or remove {', '.join(lost)}; what is in it would not be read any more.",
             "Leave that parameter as it is deployed, or set allow_replacement to True.",
         )
 
@@ -182,8 +209,14 @@ def resources(stack: Stack) -> pd.DataFrame:
 def delete(stack: Stack, *, delete_table: bool = False, progress: Callable[[str], None] = print) -> None:
     """Delete the stack and its code and verify that it is gone; the status table stays unless `delete_table`.
 
-    Raises `StackFailed` where CloudFormation could not delete it, `NotDone` where something is still there.
+    That deletes the table of this region; a replica elsewhere stays. Raises `BadInput` where the table is not the
+    stack's own, `StackFailed` where CloudFormation could not delete it, `NotDone` where something is still there.
     """
+    if delete_table and stack.parameters.get("ExistingTableName"):
+        raise BadInput(
+            f"Table {stack.table!r} belongs to another stack (ExistingTableName); nothing was deleted.",
+            "Leave delete_table False; a replica goes with the ReplicaRegion of the stack that made it.",
+        )
     target, since = stack.target, time.time()
     cloudformation = target.client("cloudformation")
     cloudformation.delete_stack(StackName=stack.name)
@@ -199,15 +232,16 @@ def delete(stack: Stack, *, delete_table: bool = False, progress: Callable[[str]
 
 
 def verify_gone(stack: Stack) -> None:
-    """Raise `NotDone` where the stack or its queue is still there."""
+    """Raise `NotDone` where the stack or one of its queues is still there."""
     if _find(stack.target, stack.name) is not None:
         raise NotDone(f"Stack {stack.name!r} is still there.")
     end = time.monotonic() + QUEUE_GONE_S
-    for there in _polled(lambda: _queue_exists(stack)):
-        if not there:
+    left = [*(queue.url for queue in stack.queues), stack.dead_letter_queue_url]
+    for there in _polled(lambda: next((url for url in left if _queue_exists(stack, url)), None)):
+        if there is None:
             return
         if time.monotonic() > end:
-            raise NotDone(f"Queue {stack.queue_url} is still there after the stack was deleted.")
+            raise NotDone(f"Queue {there} is still there after the stack was deleted.")
 
 
 def _find(target: Target, name: str) -> dict[str, Any] | None:
@@ -317,10 +351,10 @@ def _reasons(target: Target, name: str, since: float) -> str:
     return " | ".join(texts[:5]) or "Its events name no reason."
 
 
-def _queue_exists(stack: Stack) -> bool:
+def _queue_exists(stack: Stack, url: str) -> bool:
     sqs = stack.target.client("sqs")
     try:
-        sqs.get_queue_attributes(QueueUrl=stack.queue_url, AttributeNames=["QueueArn"])
+        sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
     except sqs.exceptions.QueueDoesNotExist:
         return False
     return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,16 +14,22 @@ import pandas as pd
 from tqdm import tqdm
 
 from taskq_lib.aws import queues
-from taskq_lib.aws.frames import attempts_frame, read_items, tasks_frame
+from taskq_lib.aws.frames import attempts_frame, read_items, state_of, tasks_frame
+from taskq_lib.aws.queues import Counts
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import BadInput, NotDone
-from taskq_worker.contract import N_SHARDS, Status
+from taskq_worker.contract import N_SHARDS, State
 
 KEYS_PER_REQUEST = 100  # BatchGetItem takes no more
 N_THREADS = 8
 N_TRIES = 10
 #: SQS's counts are approximate and settle within about a minute; only after this long is an empty queue believed.
 IDLE_S = 60.0
+_FINAL = {State.COMPLETED, State.DEAD_LETTERED}
+
+#: Is told what a wait sees: the queues' counts and, where they were read at that moment, how many tasks are in which
+#: state (else None).
+Note = Callable[[Counts, Mapping[State, int] | None], object]
 
 
 class Statuses(NamedTuple):
@@ -68,6 +75,17 @@ def window(stack: Stack, since: datetime, until: datetime | None = None) -> Stat
 
     `until` defaults to now. Raises `BadInput` for naive datetimes or where the stack has no index by time.
     """
+    found = list(changed(stack, since, until))
+    return Statuses(tasks_frame(found), attempts_frame(found))
+
+
+def changed(
+    stack: Stack, since: datetime, until: datetime | None = None, **projection: Any
+) -> Iterator[dict[str, Any]]:
+    """Read the items whose last change lies in [since, until], as `window` does; `projection` as boto3's.
+
+    What is projected may name the attributes by `#at` (timestamp), `#status` and their own names.
+    """
     until = until or datetime.now(UTC)
     if since.tzinfo is None or until.tzinfo is None or since > until:
         raise BadInput("A time window needs two datetimes with a time zone, the earlier one first.")
@@ -77,27 +95,31 @@ def window(stack: Stack, since: datetime, until: datetime | None = None) -> Stat
             "Read by ids, or deploy with TimeIndex=true; the index then fills by itself.",
         )
     with ThreadPoolExecutor(N_SHARDS) as pool:
-        shards = pool.map(lambda shard: _query(stack, shard, since, until), range(N_SHARDS))
-        found = read_items(item for shard in shards for item in shard)
-    return Statuses(tasks_frame(found), attempts_frame(found))
+        for found in pool.map(lambda shard: _query(stack, shard, (since, until), projection), range(N_SHARDS)):
+            yield from read_items(found)
 
 
-def wait(stack: Stack, task_ids: Sequence[str], timeout_s: float, *, progress: bool = True) -> Waited:
+def wait(
+    stack: Stack, task_ids: Sequence[str], timeout_s: float, *, progress: bool = True, note: Note = lambda *_: None
+) -> Waited:
     """Wait until every task is completed or dead-lettered, the deadline passes, or nothing is left that could run.
 
-    Reads by id, the open ones only, at intervals that grow with their number. Raises nothing for open tasks: the
-    ledger says what they are.
+    Reads by id, the open ones only, at intervals that grow with their number; `note` is given what is seen meanwhile.
+    Raises nothing for open tasks: the ledger says what they are.
     """
     start = time.monotonic()
-    open_ = list(task_ids)
+    open_, final = list(task_ids), Counter[State]()
     busy_at = start
     with tqdm(total=len(open_), unit="task", desc="final", disable=not progress) as bar:
         while True:
             asked_at = time.monotonic()
-            open_ = _still_open(stack, open_)
+            states = _states(stack, open_)
+            open_ = [task_id for task_id in open_ if states[task_id] not in _FINAL]
+            final += Counter(state for state in states.values() if state in _FINAL)
             bar.update(len(task_ids) - len(open_) - bar.n)
-            now = time.monotonic()
-            if queues.counts(stack).n_unsettled:
+            now, counts = time.monotonic(), queues.counts(stack)
+            note(counts, final + Counter(states[task_id] for task_id in open_))
+            if counts.n_unsettled:
                 busy_at = now
             why = _why_stop(len(open_), now - start > timeout_s, now - busy_at > IDLE_S)
             if why:
@@ -105,7 +127,17 @@ def wait(stack: Stack, task_ids: Sequence[str], timeout_s: float, *, progress: b
                     n_final=len(task_ids) - len(open_), n_open=len(open_), waited_s=round(now - start, 1), why=why
                 )
             # At most a quarter of the time is spent asking; the table has work to do.
-            time.sleep(min(max(0.5, 3 * (now - asked_at)), 10.0, max(0.1, timeout_s - (now - start))))
+            pause_s = min(max(0.5, 3 * (now - asked_at)), 10.0, max(0.1, timeout_s - (now - start)))
+            _pause(stack, pause_s, note)
+
+
+def _pause(stack: Stack, pause_s: float, note: Note) -> None:
+    """Wait so long; the queues, which cost little to count, are noted every second of it."""
+    end = time.monotonic() + pause_s
+    while (left_s := end - time.monotonic()) > 1.5:
+        time.sleep(1.0)
+        note(queues.counts(stack), None)
+    time.sleep(max(0.0, left_s))
 
 
 def _why_stop(n_open: int, late: bool, idle: bool) -> str | None:  # noqa: FBT001 - three facts, no switches
@@ -116,11 +148,11 @@ def _why_stop(n_open: int, late: bool, idle: bool) -> str | None:  # noqa: FBT00
     return "queue empty" if idle else None
 
 
-def _still_open(stack: Stack, task_ids: Sequence[str]) -> list[str]:
+def _states(stack: Stack, task_ids: Sequence[str]) -> dict[str, State]:
+    """Return the state of each of these tasks, in their order; one without an item is pending."""
     names = {"#status": "status"}
     found = items(stack, task_ids, ProjectionExpression="taskId, #status, deadLettered", ExpressionAttributeNames=names)
-    final = {item["taskId"] for item in found if item["status"] == Status.COMPLETED or item.get("deadLettered", False)}
-    return [task_id for task_id in task_ids if task_id not in final]
+    return dict.fromkeys(task_ids, State.PENDING) | {item["taskId"]: state_of(item) for item in found}
 
 
 def _batch_get(stack: Stack, task_ids: Sequence[str], projection: dict[str, Any]) -> list[dict[str, Any]]:
@@ -147,7 +179,10 @@ def _batch_get(stack: Stack, task_ids: Sequence[str], projection: dict[str, Any]
     )
 
 
-def _query(stack: Stack, shard: int, since: datetime, until: datetime) -> list[dict[str, Any]]:
+def _query(
+    stack: Stack, shard: int, window: tuple[datetime, datetime], projection: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    names = {"#at": "timestamp", "#shard": "shard"} | ({"#status": "status"} if projection else {})
     pages = (
         stack.target.client("dynamodb")
         .get_paginator("query")
@@ -155,12 +190,13 @@ def _query(stack: Stack, shard: int, since: datetime, until: datetime) -> list[d
             TableName=stack.table,
             IndexName=stack.time_index,
             KeyConditionExpression="#shard = :shard AND #at BETWEEN :since AND :until",
-            ExpressionAttributeNames={"#at": "timestamp", "#shard": "shard"},
+            ExpressionAttributeNames=names,
             ExpressionAttributeValues={
                 ":shard": {"N": str(shard)},
-                ":since": {"N": f"{since.timestamp():.3f}"},
-                ":until": {"N": f"{until.timestamp():.3f}"},
+                ":since": {"N": f"{window[0].timestamp():.3f}"},
+                ":until": {"N": f"{window[1].timestamp():.3f}"},
             },
+            **projection,
         )
     )
     return [item for page in pages for item in page["Items"]]

@@ -19,9 +19,11 @@ from taskq_lib.errors import BadInput, TaskqError
 COMMANDS = {
     "report": ("report", "deploy, submit, process, analyse, and write a report of it"),
     "run": ("run", "run one notebook into a run's folder"),
-    "submit": ("submit_task", "send one task"),
+    "submit": ("submit_task", "send one task, at once or later"),
+    "cancel": ("cancel", "cancel a task that is scheduled and not yet sent"),
     "status": ("check_task_status", "show the status of tasks by id"),
     "doctor": ("doctor", "check the deployed stack: risks, and what mends them"),
+    "watch": ("watch", "watch a stack live: queues, throughput, time to drain"),
     "deploy": ("deploy", "create or update the stack"),
     "teardown": ("teardown", "delete the stack"),
     "local": ("local", "start, stop or look at the embedded engine"),

@@ -36,6 +36,10 @@ def spare() -> None:
 
 if __name__ == "__main__":
     spare()
+    mends.changes_under_conditions()
     mends.concurrency_of_stacks()
-    mends.conditions_of_change_sets()
+    mends.global_tables()
+    mends.schedules_in_pages()
+    mends.whole_batches()
+    mends.memory_of_workers()
     main()

@@ -9,15 +9,26 @@ from typing import Any
 
 import pandas as pd
 
-from taskq_lib.aws import queues, stack, status
+from taskq_lib.aws import queues, routing, stack, status
 from taskq_lib.aws.frames import with_pending
 from taskq_lib.aws.target import connect
 from taskq_lib.report import runs
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
 
-#: The sections of results.json that 40_latency and 50_failures find in the frames.
-_FOUND_IN_FRAMES = ("latency", "throughput", "failure_rate", "signatures", "dead_letters", "safety_net", "stuck")
+#: The sections of results.json that the notebooks from 40_latency on find in the frames.
+_FOUND_IN_FRAMES = (
+    "latency",
+    "throughput",
+    "order",
+    "failure_rate",
+    "signatures",
+    "dead_letters",
+    "safety_net",
+    "stuck",
+    "monitor",
+    "cost",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +44,22 @@ class Data:
     n_listed: int  #: Dead letters that were listed, those of other runs among them
     n_dead: int | None  #: Those that there were just before, approximate on AWS; None where a run does not say
     manifest: pd.DataFrame | None = field(repr=False, default=None)  #: What was submitted; None for a time window
+    second_takes: str = ""  #: The rule of the stack's second queue, as `Queue.takes`; empty where there is none
     run: Run | None = None
 
     @property
     def dead_is_whole(self) -> bool:
         """Whether every dead letter was listed; one that some reader hides, or that is beyond the limit, is not."""
         return self.n_dead is not None and self.n_listed >= self.n_dead
+
+    @property
+    def queue(self) -> pd.Series[str]:
+        """Which queue each row of `tasks` was sent to, "first" or "second" (str), by the rule of the second queue."""
+        kinds = self.tasks[["task_type", "priority"]].dropna().drop_duplicates().itertuples(index=False)
+        second = {(kind, p) for kind, p in kinds if self.second_takes and routing.holds(self.second_takes, kind, p)}
+        pairs = zip(self.tasks["task_type"].tolist(), self.tasks["priority"].tolist(), strict=True)
+        names = ["second" if pair in second else "first" for pair in pairs]
+        return pd.Series(names, index=self.tasks.index, dtype="str")
 
     @property
     def inventory(self) -> str:
@@ -103,6 +124,7 @@ def load(chosen: Mapping[str, Value]) -> Data:
         queue_is_empty=before.n_unsettled == 0,
         n_listed=len(dead),
         n_dead=before.n_dead,
+        second_takes=live.queues[1].takes if len(live.queues) > 1 else "",
     )
 
 
@@ -121,8 +143,15 @@ def _of_folder(run: Run, manifest: pd.DataFrame) -> Data:
         n_listed=read.get("n_listed", 0),
         n_dead=read.get("n_dead"),
         manifest=manifest,
+        second_takes=_second_takes(run),
         run=run,
     )
+
+
+def _second_takes(run: Run) -> str:
+    """Return the rule of the second queue when the run was submitted; an earlier version knew one queue only."""
+    origin = run.load("sends").attrs.get("origin") if (run.folder / "sends.parquet").is_file() else None
+    return str((origin or {}).get("takes", ""))
 
 
 def _age(read: Mapping[str, Any], redrives: Sequence[Mapping[str, Any]]) -> str:

@@ -10,7 +10,7 @@ from taskq_lib.aws import stack, template
 from taskq_lib.errors import BadInput, did_you_mean
 from taskq_lib.merge_patch import read_edit
 from taskq_lib.report import selection
-from taskq_lib.workload import read_mix, read_priorities
+from taskq_lib.workload import read_groups, read_mix, read_priorities
 
 Value = bool | int | float | str
 
@@ -48,11 +48,16 @@ PARAMETERS: dict[str, Parameter] = {
     "dry_run": Parameter(kind=bool),
     "delete_table": Parameter(kind=bool),
     "discard_messages": Parameter(kind=bool),
+    # Fail over
+    "failover_region": Parameter(kind=str),
+    "table_name": Parameter(kind=str),
+    "first_answers": Parameter(kind=bool),
     # The workload
     "n_tasks": Parameter(kind=int, low=1, high=10_000_000),
     "seed": Parameter(kind=int, low=0, high=2**32 - 1),
     "mix": Parameter(kind=str, form=read_mix),
     "priorities": Parameter(kind=str, form=read_priorities),
+    "groups": Parameter(kind=str, form=read_groups),
     "duration_median_s": Parameter(kind=float, low=0, high=900),
     "duration_sigma": Parameter(kind=float, low=0, high=3),
     "transient_share": Parameter(kind=float, low=0, high=1),
@@ -63,6 +68,9 @@ PARAMETERS: dict[str, Parameter] = {
     "timeout_s": Parameter(kind=float, low=0, high=86_400),
     "since_hours": Parameter(kind=float, low=0, high=24 * 3650),
     "max_dead_letters": Parameter(kind=int, low=0, high=1_000_000),
+    # Cost
+    "price_table": Parameter(kind=str),
+    "tasks_per_month": Parameter(kind=int, low=1, high=10**12),
     # Redrive
     **{name: Parameter(kind=str, form=form) for name, form in selection.FORMS.items()},
     "select_all": Parameter(kind=bool),

@@ -209,7 +209,9 @@ def _exists(run: Run) -> RunExists:
 
 def _comparable(manifest: pd.DataFrame) -> pd.DataFrame:
     """Return what makes the tasks what they are, in types that do not depend on which task types there are."""
-    return manifest[["task_id", "task_type", "priority", "data", "offset_s"]].astype({"task_type": "str"})
+    columns = ["task_id", "task_type", "priority", "message_group", "data", "offset_s"]
+    # A manifest of an earlier version has no groups; where there is none, two are alike.
+    return manifest.reindex(columns=columns).astype({"task_type": "str", "message_group": "str"}).fillna("")
 
 
 def _unwritable(folder: Path, error: OSError) -> BadInput:

@@ -9,6 +9,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from taskq_lib.aws.queues import group_of
 from taskq_lib.aws.stack import Stack
 from taskq_worker import batch
 from taskq_worker.breaker import Memory
@@ -39,6 +40,8 @@ class Function:
             TASKQ_BREAKER_WINDOW_S="60",
             TASKQ_BREAKER_COOLDOWN_S="30",
             TASKQ_TTL_DAYS="30",
+            TASKQ_STACK=stack.name,
+            TASKQ_METRICS="true",
             AWS_ENDPOINT_URL=stack.target.endpoint_url or "",
             AWS_REGION=stack.target.region,
             AWS_DEFAULT_REGION=stack.target.region,
@@ -50,6 +53,8 @@ class Function:
         patch.setattr(boto3, "DEFAULT_SESSION", None)
         patch.setattr(batch, "_invocations", [])
         patch.setattr(batch, "_memory", Memory())
+        # What the function says in every line is not to be in the lines of later tests.
+        patch.setattr("taskq_worker.log._bound", {})
         #: Operation and parameters of each request since the last `forget`
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.forget()
@@ -156,8 +161,7 @@ class Function:
     def redrive(self) -> None:
         """Send all dead letters to the queue again, bodies and attributes unchanged, as every redrive does."""
         for message in self._take(self.dead, MessageAttributeNames=["All"]):
-            attributes, group = message.get("MessageAttributes", {}), message["Attributes"].get("MessageGroupId")
-            self.put(message["Body"], group, attributes)
+            self.put(message["Body"], group_of(message), message.get("MessageAttributes", {}))
             self.sqs.delete_message(QueueUrl=self.dead, ReceiptHandle=message["ReceiptHandle"])
 
     def _take(self, queue: str, **options: Any) -> Iterator[dict[str, Any]]:

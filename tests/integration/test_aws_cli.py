@@ -12,16 +12,18 @@ import pytest
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws import stack, status, submit
 from taskq_lib.aws.target import Target
+from taskq_lib.errors import StackNotFound
 from tests.unit.events import task
 
 pytestmark = pytest.mark.integration
 
 Aws = Callable[..., str]
+Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def aws(target: Target) -> Aws:
-    """Let a test call the AWS CLI from the project's folder; returns what it prints."""
+def cli(target: Target) -> Cli:
+    """Let a test call the AWS CLI from the project's folder, whatever comes of it."""
     environment = os.environ | {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
@@ -32,9 +34,19 @@ def aws(target: Target) -> Aws:
         "no_proxy": "127.0.0.1,localhost",
     }
 
-    def call(*arguments: str) -> str:
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("aws")), *arguments]
-        ran = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    return call
+
+
+@pytest.fixture
+def aws(cli: Cli) -> Aws:
+    """Let a test call the AWS CLI; returns what it prints, and it must succeed."""
+
+    def call(*arguments: str) -> str:
+        ran = cli(*arguments)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
 
@@ -53,13 +65,48 @@ def bucket(target: Target) -> Iterator[str]:
     s3.delete_bucket(Bucket=name)
 
 
-def test_the_aws_cli_deploys_and_deletes(aws: Aws, bucket: str, target: Target, tmp_path: Path) -> None:
-    """Package and deploy give a stack that completes a task and that the library describes; delete removes it."""
-    name, packaged = f"cli-{uuid.uuid4().hex[:8]}", str(tmp_path / "packaged.yaml")
+@pytest.fixture
+def packaged(aws: Aws, bucket: str, tmp_path: Path) -> str:
+    """The template as `package` leaves it: a file that `deploy` takes."""
+    path = str(tmp_path / "packaged.yaml")
     aws(
         "cloudformation", "package", "--template-file", "cloudformation.yaml", "--s3-bucket", bucket,
-        "--output-template-file", packaged,
+        "--output-template-file", path,
     )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (["FifoQueue=true", "BatchWindowSeconds=1"], "FifoQueue=true needs BatchWindowSeconds=0"),
+        (
+            ["MaximumConcurrency=5", "MinimumPollers=2", "MaximumPollers=4"],
+            "MaximumConcurrency excludes MinimumPollers and MaximumPollers",
+        ),
+        (["SecondQueueFor=type"], "SecondQueueFor=type needs SecondQueueTypes"),
+    ],
+    ids=["fifo", "pollers", "types"],
+)
+def test_the_aws_cli_is_refused_a_contradiction(
+    cli: Cli, packaged: str, target: Target, values: list[str], says: str
+) -> None:
+    """Options that contradict each other are refused by the template itself: no stack and no queue comes to be."""
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    refused = cli(
+        "cloudformation", "deploy", "--template-file", packaged, "--stack-name", name,
+        "--capabilities", "CAPABILITY_IAM", "--parameter-overrides", *values,
+    )  # fmt: skip
+    assert refused.returncode != 0
+    assert says in refused.stderr
+    with pytest.raises(StackNotFound):
+        stack.describe(target, name)
+    assert target.client("sqs").list_queues(QueueNamePrefix=name).get("QueueUrls", []) == []
+
+
+def test_the_aws_cli_deploys_and_deletes(aws: Aws, packaged: str, target: Target) -> None:
+    """Package and deploy give a stack that completes a task and that the library describes; delete removes it."""
+    name = f"cli-{uuid.uuid4().hex[:8]}"
     aws(
         "cloudformation", "deploy", "--template-file", packaged, "--stack-name", name,
         "--capabilities", "CAPABILITY_IAM", "--parameter-overrides", "VisibilityTimeoutSeconds=1800",

@@ -111,11 +111,14 @@ def test_usual_items_stay_within_one_write_unit(function: Function, item: Item, 
         )
         for row in tasks.to_dict("records")
     ]
-    delivered = function.send(*sent)
+    for one in sent:
+        function.put(one, group="a-tenant-of-a-fair-queue")
+    delivered = function.receive()
     for attempt in range(3):
         function.run(delivered, aws_request_id=f"{attempt}{uuid.uuid4()}")
         delivered = function.receive()
     assert delivered == {"Records": []}
+    assert {item(one.task_id)["messageGroup"] for one in sent} == {"a-tenant-of-a-fair-queue"}
     sizes = [size(item(one.task_id)) for one in sent]
     assert 400 < min(sizes) < max(sizes) < 1_024
 
@@ -493,8 +496,21 @@ def test_a_message_that_is_gone_does_not_stop_the_rest(function: Function, run_i
 
 def settings_of(**environment: str) -> Settings:
     """Read settings from an environment that says what these tests need."""
-    plain = {"TABLE": "t", "QUEUE_URLS": "q", "DEAD_LETTER_QUEUE_URL": "d", "MAX_ATTEMPTS": "20", "TTL_DAYS": "0"}
-    plain |= {"RETRY_BASE_S": "2", "RETRY_FACTOR": "2", "RETRY_CAP_S": "300", "BREAKER_FAILURE_PERCENT": "0"}
+    plain = {
+        "TABLE": "t",
+        "QUEUE_URLS": "q",
+        "DEAD_LETTER_QUEUE_URL": "d",
+        "MAX_ATTEMPTS": "20",
+        "TTL_DAYS": "0",
+        "STACK": "s",
+    }
+    plain |= {
+        "METRICS": "true",
+        "RETRY_BASE_S": "2",
+        "RETRY_FACTOR": "2",
+        "RETRY_CAP_S": "300",
+        "BREAKER_FAILURE_PERCENT": "0",
+    }
     plain |= {"BREAKER_MINIMUM_TASKS": "20", "BREAKER_WINDOW_S": "60", "BREAKER_COOLDOWN_S": "30"}
     return Settings.from_environment({f"TASKQ_{name}": value for name, value in (plain | environment).items()})
 

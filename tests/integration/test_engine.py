@@ -333,3 +333,38 @@ def test_the_engine_is_spared_only_what_changes_nothing() -> None:
     sqs._ensure_msg_fields(message)
     assert message == whole
     assert list(message)[-1] == serve.LAST_FIELD
+
+
+def test_what_the_engine_drops_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone, the pinned version keeps a maximum concurrency that its poller cannot compare with, and no pollers."""
+    from ministack.services import lambda_svc  # noqa: PLC0415 - the extra
+    from ministack.services.cloudformation import provisioners  # noqa: PLC0415 - the extra
+
+    from taskq_lib.local import mends  # noqa: PLC0415 - imports the extra
+
+    monkeypatch.setattr(lambda_svc, "_ensure_poller", lambda: None)
+    handlers = provisioners._RESOURCE_HANDLERS
+    for kind in ("AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function"):
+        monkeypatch.setitem(handlers, kind, dict(handlers[kind]))
+
+    def create() -> dict[str, Any]:
+        source = "arn:aws:sqs:us-east-1:000000000000:q"
+        properties = {"FunctionName": "f", "EventSourceArn": source, "ScalingConfig": {"MaximumConcurrency": "2"}}
+        properties["ProvisionedPollerConfig"] = {"MinimumPollers": "2", "MaximumPollers": "4"}
+        mapping, _ = handlers["AWS::Lambda::EventSourceMapping"]["create"]("Mapping", properties, "s")
+        made: dict[str, Any] = lambda_svc._esms.pop(mapping)
+        return made
+
+    def reserve() -> int | None:
+        name, _ = handlers["AWS::Lambda::Function"]["create"]("F", {"ReservedConcurrentExecutions": "3"}, "s")
+        made: int | None = lambda_svc._functions.pop(name)["concurrency"]
+        return made
+
+    alone = create()
+    assert lambda_svc._sqs_esm_concurrency(alone, {}, {}) == "2"
+    assert ("ProvisionedPollerConfig" in alone, reserve()) == (False, None)
+    mends.concurrency_of_stacks()
+    mended = create()
+    assert lambda_svc._sqs_esm_concurrency(mended, {}, {}) == 2
+    assert mended["ProvisionedPollerConfig"] == {"MinimumPollers": 2, "MaximumPollers": 4}
+    assert reserve() == 3

@@ -18,10 +18,10 @@ from tests.unit.events import task
 pytestmark = pytest.mark.integration
 
 TYPES = [
-    *["AWS::CloudWatch::Alarm"] * 10, "AWS::CloudWatch::Dashboard", "AWS::DynamoDB::Table", "AWS::IAM::Role",
-    "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function", "AWS::Logs::LogGroup",
+    *["AWS::CloudWatch::Alarm"] * 10, "AWS::CloudWatch::Dashboard", "AWS::DynamoDB::GlobalTable", "AWS::IAM::Role",
+    "AWS::IAM::Role", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function", "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter", "AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "AWS::SQS::Queue", "AWS::SQS::Queue",
-    "AWS::SQS::QueuePolicy", "AWS::SQS::QueuePolicy",
+    "AWS::SQS::QueuePolicy", "AWS::SQS::QueuePolicy", "AWS::Scheduler::ScheduleGroup",
 ]  # fmt: skip
 #: A resource that the engine accepts in a template and refuses to make.
 BROKEN = """
@@ -245,17 +245,18 @@ def test_a_failed_update_says_why_and_changes_nothing(target: Target, name: str,
     assert deploy(target, name, MaxAttempts=4).status == "UPDATE_COMPLETE"
 
 
-def replaced(name: str, replacement: str) -> stack.Preview:
+def replaced(name: str, replacement: str, action: str = "Modify") -> stack.Preview:
     """Preview a change of the queue."""
-    row = {"action": "Modify", "resource": "Queue", "type": "AWS::SQS::Queue", "replacement": replacement}
+    row = {"action": action, "resource": "Queue", "type": "AWS::SQS::Queue", "replacement": replacement}
     target = Target(name="aws", session=None, region="us-east-1")
     return stack.Preview(target=target, name=name, kind="update", parameters={}, changes=pd.DataFrame([row]))
 
 
 def test_a_replacement_is_refused_unless_it_is_wanted() -> None:
-    """A change that would give the stack an empty queue is refused by name, unless it was allowed; others are not."""
-    with pytest.raises(BadInput, match="The change would replace Queue; the new one starts empty"):
-        stack.refuse_replacement(replaced("s", "True"), allowed=False)
+    """A change that would empty or remove a queue is refused by name, unless it was allowed; others are not."""
+    for change in (replaced("s", "True"), replaced("s", "", "Remove")):
+        with pytest.raises(BadInput, match="The change would replace or remove Queue; what is in it would not be read"):
+            stack.refuse_replacement(change, allowed=False)
     stack.refuse_replacement(replaced("s", "True"), allowed=True)
     stack.refuse_replacement(replaced("s", "False"), allowed=False)
 

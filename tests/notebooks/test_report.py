@@ -23,6 +23,8 @@ pytestmark = pytest.mark.notebooks
 
 NAMES = [path.stem for path in chain.notebooks()]
 N_TASKS = 120
+#: What a run keeps of its data; the last four are of what was watched.
+FRAMES = ("manifest", "sends", "tasks", "attempts", "dead", "samples", "log_attempts", "reports", "metrics")
 #: A message that no producer of the kit sends, with what must not run in a page.
 MALFORMED = '{"task_id": "stray", <script>alert("malformed")</script>'
 SHARES = ["-p", "transient_share", "0.1", "-p", "permanent_share", "0.1"]
@@ -161,6 +163,9 @@ def test_the_results_hold_what_is_promised(complete: Report) -> None:
         assert 0 <= row["p50"] <= row["p90"] <= row["p99"] <= row["max"]
     assert {"offered_per_s", "attempts_per_s", "completed_per_s", "max_backlog"} <= results["throughput"].keys()
     assert set(results["failure_rate"]) == {"tasks", "attempts", "by_type"}
+    assert {"prices", "usd_per_million", "items", "alternatives"} <= results["cost"].keys()
+    assert {row["source"] for row in results["cost"]["items"]} == {"counted", "computed", "assumed"}
+    assert results["cost"]["usd_per_million"] > 0
     assert {"taskq", "commit", "function_code", "template", "python", "pandas"} <= results["versions"].keys()
     assert set(results["notebooks_s"]) == set(NAMES)
     assert results["teardown"]["dry_run"] is True
@@ -186,7 +191,7 @@ def test_the_folder_holds_every_notebook_and_frame(complete: Report) -> None:
     """Beside the index lie each notebook as it ran, its page, and the data as parquet; nothing half-written."""
     files = {path.name for path in complete.folder.iterdir()} - {"kernels.log"}
     expected = {f"{name}.{kind}" for name in NAMES for kind in ("ipynb", "html")} | {"index.html", "results.json"}
-    expected |= {f"{name}.parquet" for name in ("manifest", "sends", "tasks", "attempts", "dead")}
+    expected |= {f"{name}.parquet" for name in FRAMES}
     assert files == expected
 
 
@@ -195,7 +200,7 @@ def test_the_index_is_the_one_page_to_share(complete: Report) -> None:
     index = complete.page("index")
     images = re.findall(r"<img\b[^>]*>", index)
     code = [line for path in chain.notebooks() for line in path.read_text().splitlines()]
-    assert len(images) == sum("show.figure(" in line for line in code) == 7
+    assert len(images) == sum("show.figure(" in line for line in code) == 8
     for image in images:
         assert re.search(r'src="data:image/png;base64,[A-Za-z0-9+/=]{1000}', image)
         assert re.search(r'alt="[^"]{20,}"', image)
@@ -275,7 +280,7 @@ def test_a_failing_notebook_stops_the_chain(begin: Begin, finish: Finish, up: Up
     assert re.match(r"error: 30_status, cell \d+: LedgerOpen: The ledger is open: of 5 tasks 5 are still open", first)
     assert "Traceback" not in report.err
     assert re.search(r"  30_status +failed", report.out)
-    assert report.pages == {"10_deploy", "20_submit", "30_status", "40_latency", "50_failures", "index"}
+    assert report.pages == {"10_deploy", "20_submit", "30_status", "40_latency", "50_failures", "60_monitor", "index"}
     assert "90_teardown" not in report.out
     results = report.results
     assert results["state"] == "failed"

@@ -68,12 +68,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ran(up: Up, root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The notebooks one after the other, each told no more than where runs are kept.
 
-    The last two, which analyse a run that was read, have no engine at all.
+    40 and 50, which analyse a run that was read, have no engine at all.
     """
     folder = tmp_path_factory.mktemp("ran")
     found = {"10_deploy": execute("10_deploy", folder, up.state)}
     found["20_submit"] = execute("20_submit", folder, up.state, runs_dir=str(root), n_tasks=N_TASKS)
     found["30_status"] = execute("30_status", folder, up.state, runs_dir=str(root))
+    found["60_monitor"] = execute("60_monitor", folder, up.state, runs_dir=str(root))
     for name in ("40_latency", "50_failures"):
         found[name] = execute(name, folder, folder / "no-engine", runs_dir=str(root))
     return found
@@ -115,7 +116,7 @@ def test_a_submit_makes_the_run_that_the_others_find(ran: dict[str, Any], run: R
     """Without an id the submit makes one run, which the others take for being the newest."""
     assert runs.listed(root) == [run]
     assert recorded(ran["20_submit"])["submitted"]["n_tasks"] == N_TASKS == len(run.load("manifest"))
-    for name in ("30_status", "40_latency", "50_failures"):
+    for name in ("30_status", "40_latency", "50_failures", "60_monitor"):
         assert f"run {run.id}" in printed(ran[name])
 
 
@@ -136,8 +137,34 @@ def test_a_finished_run_needs_no_engine(ran: dict[str, Any], run: Run) -> None:
     assert (pictures(ran["40_latency"]), pictures(ran["50_failures"])) == (5, 2)
 
 
+def test_the_control_room_says_where_its_numbers_come_from(ran: dict[str, Any], run: Run) -> None:
+    """By itself 60_monitor reads samples, log and metrics, draws one figure, and records what it found."""
+    found = recorded(ran["60_monitor"])["monitor"]
+    assert found == run.results()["monitor"]
+    assert pictures(ran["60_monitor"]) == 1
+    assert found["max_backlog"] > 0
+    assert found["n_log_attempts"] == len(run.load("attempts")) == len(run.load("log_attempts"))
+    assert found["n_samples"] == len(run.load("samples")) > 0
+    assert found["cold_starts"]["n_invocations"] > 0
+    assert set(run.load("metrics")["namespace"]) == {"TaskQueue"}
+
+
+def test_a_control_room_without_its_stack_shows_what_was_kept(run: Run, root: Path, tmp_path: Path) -> None:
+    """Where the engine is gone the log and the metrics are those that were read before, and the page says so."""
+    before = run.results()["monitor"]
+    notebook = execute("60_monitor", tmp_path, tmp_path / "no-engine", runs_dir=str(root))
+    assert recorded(notebook)["monitor"] == before
+    assert "not read: The embedded engine is not running" in "".join(
+        output["data"].get("text/html", "")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    )
+
+
 @pytest.mark.parametrize(
-    ("name", "section"), [("30_status", "ledger"), ("40_latency", "latency"), ("50_failures", "failure_rate")]
+    ("name", "section"),
+    [("30_status", "ledger"), ("40_latency", "latency"), ("50_failures", "failure_rate"), ("60_monitor", "monitor")],
 )
 def test_the_last_hours_need_no_run(name: str, section: str, run: Run, up: Up, root: Path, tmp_path: Path) -> None:
     """With `since_hours` what changed in that time is read from the stack, whatever runs there are; no run changes."""

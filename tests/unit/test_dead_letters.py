@@ -211,14 +211,19 @@ def test_a_letter_over_the_limit_goes_with_what_fits() -> None:
 
 @pytest.mark.parametrize("queue", [URL, f"{URL}.fifo"])
 def test_a_letter_keeps_its_message_group(queue: str) -> None:
-    """The group goes with the letter, on a standard queue as a tenant; a deduplication id on a FIFO queue alone."""
+    """The task's group goes as an attribute; on a FIFO queue each letter is a group of its own, and has an id."""
     sqs = Sqs()
     grouped, plain = letter("m-1", group="tenant"), letter("m-2")
     send(sqs, queue, [grouped, plain])
     [entries] = sqs.batches
-    assert [entry.get("MessageGroupId") for entry in entries] == ["tenant", None]
+    assert [entry["MessageAttributes"].get("messageGroup", {}).get("StringValue") for entry in entries] == [
+        "tenant",
+        None,
+    ]
+    is_fifo = queue.endswith(".fifo")
+    assert [entry.get("MessageGroupId") for entry in entries] == (["m-1", "m-2"] if is_fifo else [None, None])
     ids = [entry.get("MessageDeduplicationId") for entry in entries]
-    assert ids == (["m-1-1800000060500", "m-2-1800000060500"] if queue.endswith(".fifo") else [None, None])
+    assert ids == (["m-1-1800000060500", "m-2-1800000060500"] if is_fifo else [None, None])
 
 
 def test_another_death_is_another_letter() -> None:

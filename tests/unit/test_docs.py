@@ -17,6 +17,7 @@ from taskq_worker.contract import Outcome, Reason, State, Status, task_type, tas
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 GLOSSARY = (PROJECT_ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 DECISIONS = (PROJECT_ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+OPTIONS = (PROJECT_ROOT / "docs" / "options.md").read_text(encoding="utf-8")
 PAGES = [PROJECT_ROOT / "README.md", *sorted((PROJECT_ROOT / "docs").glob("*.md"))]
 
 
@@ -56,16 +57,8 @@ def test_every_notebook_is_in_the_table_by_intent() -> None:
 def test_commands_that_are_shown_can_be_given() -> None:
     """Every `taskq` line of the README names a command that is there, and parameters that are taken."""
     shown = typed("taskq")
-    assert {words[0] for words in shown} == {
-        "report",
-        "run",
-        "local",
-        "deploy",
-        "doctor",
-        "submit",
-        "status",
-        "teardown",
-    }
+    described = {"report", "run", "local", "deploy", "submit", "status", "cancel", "watch", "doctor", "teardown"}
+    assert {words[0] for words in shown} == described
     assert {words[0] for words in shown} <= set(COMMANDS)
     for words in shown:
         pairs = [rest.split() for rest in re.findall(r"-p (\S+(?: [^-\s]\S*)?)", " ".join(words[1:]))]
@@ -88,10 +81,19 @@ def test_the_task_types_are_described() -> None:
 
 def test_template_parameters_that_are_named_are_there() -> None:
     """A `Parameter=value` of the documentation is a parameter of the template, with a value that it takes."""
-    named = re.findall(r"`([A-Z][A-Za-z]+)=(\w+)`", README + DECISIONS)
+    named = re.findall(r"`([A-Z][A-Za-z]+)=(\w+)`", README + DECISIONS + OPTIONS)
     assert named
     for name, value in named:
         template.check({name: value})
+
+
+def test_the_options_are_those_of_the_template() -> None:
+    """The table of options names parameters that are there, with their defaults, and all that scale the mappings."""
+    known = template.parameters()
+    named = dict(re.findall(r"`([A-Z][A-Za-z]+)` \(([^)]*)\)", OPTIONS[: OPTIONS.index("## ")]))
+    assert named == {name: str(known[name]["Default"]) or "empty" for name in named}
+    scaling = {name for name in known if re.match(r"Fifo|Second|Batch|M\w+Pollers|\w+Concurrency$", name)}
+    assert scaling | {"FunctionArchitecture", "FunctionRuntime", "FunctionMemoryMb", "UrgentPriority"} <= named.keys()
 
 
 @pytest.mark.parametrize("word", [*State, *Reason, *Outcome, *Status, "receive_limit", *latency.DURATIONS])

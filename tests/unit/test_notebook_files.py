@@ -14,7 +14,7 @@ from taskq_lib.report import chain, kernels
 from taskq_lib.report.parameters import PARAMETERS, check
 
 NOTEBOOKS = sorted(chain.NOTEBOOKS.glob("*.ipynb"))
-ACTING = [path for path in NOTEBOOKS if path.stem[:2] in {"10", "20", "51", "52", "90"}]
+ACTING = [path for path in NOTEBOOKS if path.stem[:2] in {"10", "12", "20", "51", "52", "90"}]
 ANATOMY = ["Parameters", "Preconditions", "Plan", "Action", "Verification", "Result", "Related"]
 MAX_CELLS, MAX_CODE_LINES, MAX_CELL_LINES = 25, 80, 15
 #: A list of literals reads at a glance, line by line.
@@ -50,7 +50,7 @@ def headings(path: Path, level: int) -> list[str]:
 
 def test_the_chain_is_the_tens() -> None:
     """The chain runs every notebook whose number ends in 0, in their order; the others are found by name."""
-    names = "10_deploy 20_submit 30_status 40_latency 50_failures 90_teardown"
+    names = "10_deploy 20_submit 30_status 40_latency 50_failures 60_monitor 70_cost 90_teardown"
     assert [path.stem for path in chain.notebooks()] == names.split()
     assert [path for path in NOTEBOOKS if path.stem[1] == "0"] == chain.notebooks()
     assert [chain.find(path.stem) for path in NOTEBOOKS] == NOTEBOOKS

@@ -7,8 +7,21 @@ from taskq_worker.settings import Settings
 
 def settings(**environment: str) -> Settings:
     """Read settings from an environment that lacks nothing."""
-    plain = {"TABLE": "t", "QUEUE_URLS": "q", "DEAD_LETTER_QUEUE_URL": "d", "MAX_ATTEMPTS": "3", "TTL_DAYS": "0"}
-    plain |= {"RETRY_BASE_S": "2", "RETRY_FACTOR": "2", "RETRY_CAP_S": "300", "BREAKER_FAILURE_PERCENT": "0"}
+    plain = {
+        "TABLE": "t",
+        "QUEUE_URLS": "q",
+        "DEAD_LETTER_QUEUE_URL": "d",
+        "MAX_ATTEMPTS": "3",
+        "TTL_DAYS": "0",
+        "STACK": "s",
+    }
+    plain |= {
+        "METRICS": "true",
+        "RETRY_BASE_S": "2",
+        "RETRY_FACTOR": "2",
+        "RETRY_CAP_S": "300",
+        "BREAKER_FAILURE_PERCENT": "0",
+    }
     plain |= {"BREAKER_MINIMUM_TASKS": "20", "BREAKER_WINDOW_S": "60", "BREAKER_COOLDOWN_S": "30"}
     return Settings.from_environment({f"TASKQ_{name}": value for name, value in (plain | environment).items()})
 

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from moto import mock_aws
 from taskq_lib.aws import sends, submit
 from taskq_lib.aws.sends import sent
 from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.submit import N_TRIES, pack, send, send_one, verify
+from taskq_lib.aws.submit import N_TRIES, Address, Entry, pack, send, send_one, verify
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone, RunExists, RunNotFound
 from taskq_lib.lock import alone
 from taskq_lib.workload import Workload, generate
-from taskq_worker.contract import MAX_BODY_BYTES, parse_body
+from taskq_worker.contract import MAX_BODY_BYTES, Task, parse_body
 from tests.unit.events import task
 
 DTYPES = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
@@ -84,12 +84,19 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return pauses
 
 
+def packed(tasks: list[Task], offsets: list[float], start: float) -> Iterator[list[Entry]]:
+    """Pack tasks for one queue; yields the batches."""
+    for url, entries in pack(tasks, offsets, start, [Address("https://queue", {})] * len(tasks)):
+        assert url == "https://queue"
+        yield entries
+
+
 @given(sizes=st.lists(st.integers(1, MAX_BODY_BYTES - 120) | st.integers(1, 50), max_size=25))
 @settings(max_examples=30)
 def test_batches_are_what_sqs_takes(sizes: list[int]) -> None:
     """No batch holds more than 10 entries or 1 MiB, none is empty, and all tasks are in them, once and in order."""
     tasks = [task(f"t-{i}", data={"to": "x" * size}) for i, size in enumerate(sizes)]
-    batches = list(pack(tasks, [0.0] * len(tasks), 0.0))
+    batches = list(packed(tasks, [0.0] * len(tasks), 0.0))
     assert all(1 <= len(batch) <= 10 for batch in batches)
     assert all(sum(len(entry["body"]) for entry in batch) <= MAX_BODY_BYTES for batch in batches)
     entries = [entry for batch in batches for entry in batch]
@@ -100,13 +107,13 @@ def test_batches_are_what_sqs_takes(sizes: list[int]) -> None:
 def test_small_tasks_fill_their_batches() -> None:
     """Tasks that are due go ten a batch."""
     tasks = [task(f"t-{i}") for i in range(25)]
-    assert [len(batch) for batch in pack(tasks, [0.0] * 25, 0.0)] == [10, 10, 5]
+    assert [len(batch) for batch in packed(tasks, [0.0] * 25, 0.0)] == [10, 10, 5]
 
 
 def test_a_task_in_a_burst_is_enqueued_when_it_is_handed_over() -> None:
     """Without arrivals over time the enqueue time is the moment of packing, to the millisecond, in body and entry."""
     before = time.time()
-    [[entry]] = pack([task("a")], [0.0], before)
+    [[entry]] = packed([task("a")], [0.0], before)
     assert before - 0.001 <= entry["enqueued_at"] <= time.time() + 0.001
     assert parse_body(entry["body"]).enqueued_at == entry["enqueued_at"] == round(entry["enqueued_at"], 3)
 
@@ -115,7 +122,7 @@ def test_tasks_are_sent_when_they_are_due() -> None:
     """With arrivals over time no batch leaves before its last task is due, and none waits for later tasks."""
     offsets = [0.05, 0.051, 0.6, 0.7]
     start = time.time()
-    left = [(len(batch), time.time() - start) for batch in pack([task(f"t-{i}") for i in range(4)], offsets, start)]
+    left = [(len(batch), time.time() - start) for batch in packed([task(f"t-{i}") for i in range(4)], offsets, start)]
     assert sum(size for size, _at in left) == 4
     latest = [offsets[sum(size for size, _at in left[: i + 1]) - 1] for i in range(len(left))]
     assert all(at >= due for (_size, at), due in zip(left, latest, strict=True))
@@ -125,7 +132,7 @@ def test_tasks_are_sent_when_they_are_due() -> None:
 def test_a_late_submitter_does_not_hide_the_wait() -> None:
     """A task that is handed over late was enqueued when it was meant to arrive: its wait counts from then."""
     start = time.time() - 100
-    [batch] = pack([task("a"), task("b")], [10.0, 20.5], start)
+    [batch] = packed([task("a"), task("b")], [10.0, 20.5], start)
     assert [entry["enqueued_at"] for entry in batch] == [round(start + 10, 3), round(start + 20.5, 3)]
 
 

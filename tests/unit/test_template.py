@@ -241,15 +241,16 @@ def test_every_assertion_can_fail_and_names_what_it_compares(rule: str, assertio
     condition = _RULES[rule].get("RuleCondition", {"Fn::Equals": ["", ""]})
     looked_at = sorted(refs(condition) | refs(assertion["Assert"]))
     options = [
-        [template._text(value) for value in _PARAMETERS[name].get("AllowedValues", ("0", "1", "2", "11", "", "A"))]
-        for name in looked_at
+        [template._text(value) for value in known.get("AllowedValues", ("0", "1", "2", "11", "", "A"))]
+        for known in (_PARAMETERS.get(name, {}) for name in looked_at)
     ]
     one = {rule: {"RuleCondition": condition, "Assertions": [assertion]}}
     outcomes = [rules.broken(one, dict(zip(looked_at, values, strict=True))) for values in itertools.product(*options)]
     assert [assertion["AssertDescription"]] in outcomes
     assert rules.broken(one, _DEFAULTS) == []
-    named = [name for name in looked_at if name in assertion["AssertDescription"]]
-    assert len(named) >= min(len(looked_at), 2)
+    own = [name for name in looked_at if name in _PARAMETERS]
+    named = [name for name in own if name in assertion["AssertDescription"]]
+    assert len(named) >= min(len(own), 2)
 
 
 @given(st.fixed_dictionaries({name: allowed(name) for name in _PARAMETERS}))
@@ -337,6 +338,9 @@ def test_the_role_may_do_no_more_than_it_needs() -> None:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         assert not any("*" in action for action in actions)
         listed = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        if listed[0] == "HasOwnTable":  # the stack's own table, else the one that is named, in this region
+            assert listed.pop().endswith(":dynamodb:${AWS::Region}:${AWS::AccountId}:table/${ExistingTableName}")
+            listed = [listed]
         for one in listed:
             # A `!GetAtt` is read as its text, the Arn of one resource of this stack; an `!If` as condition and both.
             resource, _, attribute = (one if isinstance(one, str) else one[1]).partition(".")
@@ -354,11 +358,44 @@ def test_the_role_may_do_no_more_than_it_needs() -> None:
     }
 
 
+def test_a_schedule_may_send_to_the_queues_and_do_nothing_else() -> None:
+    """The role of schedules is for those of this stack's own group, and sends messages to its queues."""
+    policy = properties("SchedulerRole")["AssumeRolePolicyDocument"]
+    [trust] = policy["Statement"]
+    assert trust["Principal"] == {"Service": "scheduler.amazonaws.com"}
+    assert trust["Condition"]["StringEquals"] == {
+        "aws:SourceAccount": "AWS::AccountId", "aws:SourceArn": "ScheduleGroup.Arn"
+    }  # fmt: skip
+    [statement] = statements("SchedulerRole")
+    assert statement["Action"] == "sqs:SendMessage"
+    sent_to = ["Queue.Arn", ["HasSecondQueue", "SecondQueue.Arn", "AWS::NoValue"], "DeadLetterQueue.Arn"]
+    assert statement["Resource"] == sent_to
+
+
+def test_a_replica_is_asked_for_or_there_is_none() -> None:
+    """One region by default; with ReplicaRegion a second, each with its backups, and the stream that it needs."""
+    assert (_DEFAULTS["ReplicaRegion"], _DEFAULTS["ExistingTableName"]) == ("", "")
+    home, (condition, other, none) = properties("Table")["Replicas"]
+    assert (home["Region"], condition, other["Region"], none) == (
+        "AWS::Region", "HasReplica", "ReplicaRegion", "AWS::NoValue"
+    )  # fmt: skip
+    assert home["PointInTimeRecoverySpecification"] == other["PointInTimeRecoverySpecification"]
+    assert properties("Table")["StreamSpecification"][0] == "HasReplica"
+    both = template.effective({"ReplicaRegion": "eu-west-1", "ExistingTableName": "a-table"})
+    [sentence] = template.contradictions(both)
+    assert sentence.startswith("ReplicaRegion excludes ExistingTableName")
+    home_again = {**template.effective({"ReplicaRegion": "eu-west-1"}), "AWS::Region": "eu-west-1"}
+    assert template.contradictions(home_again) == [
+        "ReplicaRegion is the region of the stack itself, which has the table already; name another."
+    ]
+
+
 def test_no_name_is_fixed() -> None:
     """No resource is given a name, so that a second stack stands beside the first; names leave through the outputs."""
-    named = {"QueueName", "TableName", "RoleName", "LogGroupName", "AlarmName", "TopicName", "DashboardName"}
+    named = {"QueueName", "TableName", "RoleName", "LogGroupName", "AlarmName", "TopicName", "DashboardName", "Name"}
     for resource, entry in _READ["Resources"].items():
-        assert not named & entry["Properties"].keys(), resource
+        if entry["Type"] != "AWS::Logs::MetricFilter":  # it names the log group that it reads
+            assert not named & entry.get("Properties", {}).keys(), resource
     assert "FunctionName" not in properties("Function")
     assert all("Export" not in output for output in _READ["Outputs"].values())
 
@@ -385,8 +422,8 @@ def test_a_fifo_stack_is_fifo_throughout() -> None:
     for queue in ("Queue", "SecondQueue", "DeadLetterQueue"):
         found = {name: value for name, value in properties(queue).items() if "IsFifo" in str(value)}
         assert found == {
-            "FifoQueue": ["IsFifo", "true", "AWS::NoValue"],
-            "ContentBasedDeduplication": ["IsFifo", "true", "AWS::NoValue"],
+            "FifoQueue": ["IsFifo", True, "AWS::NoValue"],
+            "ContentBasedDeduplication": ["IsFifo", True, "AWS::NoValue"],
             "DeduplicationScope": ["IsFifo", "messageGroup", "AWS::NoValue"],
             "FifoThroughputLimit": ["IsFifo", "perMessageGroupId", "AWS::NoValue"],
         }
@@ -404,7 +441,7 @@ def test_everything_is_encrypted_and_tls_only() -> None:
     assert properties("Queue")["SqsManagedSseEnabled"] is True
     assert properties("SecondQueue")["SqsManagedSseEnabled"] is True
     assert properties("DeadLetterQueue")["SqsManagedSseEnabled"] is True
-    assert properties("Table")["SSESpecification"] == {"SSEEnabled": True}
+    assert properties("Table")["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS"}
     for queue in ("Queue", "SecondQueue", "DeadLetterQueue"):
         policy = properties(f"{queue}Policy")
         [statement] = policy["PolicyDocument"]["Statement"]

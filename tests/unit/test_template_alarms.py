@@ -10,6 +10,7 @@ import yaml
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws import template
+from taskq_worker.contract import METRIC_NAMESPACE, METRICS
 
 _READ: dict[str, Any] = yaml.load(template.TEMPLATE.read_text(), Loader=template._Loader)  # noqa: S506 - a SafeLoader
 RESOURCES: dict[str, dict[str, Any]] = _READ["Resources"]
@@ -30,10 +31,7 @@ PUBLISHED = {
         "FunctionName",
         {"ConcurrentExecutions", "Duration", "Errors", "Invocations", "Throttles"},
     ),
-    "TaskQueue": (
-        "Stack",
-        {"TaskFailed", "AttemptFailed", "QueueWait", "ProcessingTime", "BreakerOpen", "TimeUsed"},
-    ),
+    METRIC_NAMESPACE: ("Stack", set(METRICS)),
 }  # fmt: skip
 #: What the value of a dimension must be, as the template writes it.
 VALUES = {
@@ -139,7 +137,7 @@ def test_an_alarm_tells_the_topic_both_ways(name: str) -> None:
 def test_alarms_on_task_metrics_need_these() -> None:
     """An alarm on a metric that the function emits exists only where it emits any; all others do without."""
     for name, alarm in ALARMS.items():
-        is_own = alarm["Namespace"] == "TaskQueue"
+        is_own = alarm["Namespace"] == METRIC_NAMESPACE
         assert (RESOURCES[name]["Condition"] == "HasTaskAlarms") == is_own, name
     assert _READ["Conditions"]["HasTaskAlarms"] == ["HasAlarms", ["Metrics", "true"]]
 
@@ -147,7 +145,8 @@ def test_alarms_on_task_metrics_need_these() -> None:
 def test_the_filter_counts_lines_that_the_function_writes() -> None:
     """Each event that the metric filter looks for is one that the function logs as an error."""
     pattern = RESOURCES["StoreFailures"]["Properties"]["FilterPattern"]
-    assert re.fullmatch(r"\{ \$\.event = \"[\w.]+\"( \|\| \$\.event = \"[\w.]+\")* \}", pattern)
+    one = r'\(\$\.event = "[\w.]+"\)'
+    assert re.fullmatch(rf"\{{ {one}( \|\| {one})* \}}", pattern)
     sources = "".join(path.read_text() for path in (PROJECT_ROOT / "lambda" / "taskq_worker").glob("*.py"))
     for event in re.findall(r'"([\w.]+)"', pattern):
         assert f'log("{event}", level="ERROR"' in sources

@@ -17,6 +17,7 @@ _DTYPES = {
     "task_id": pd.StringDtype(na_value=np.nan),
     "task_type": pd.CategoricalDtype(["IMAGE_RESIZE", "PROCESS_DATA", "SEND_EMAIL"]),
     "priority": pd.Int8Dtype(),
+    "message_group": pd.StringDtype(na_value=np.nan),
     "data": pd.StringDtype(na_value=np.nan),
     "offset_s": np.dtype("float64"),
 }
@@ -49,6 +50,22 @@ def test_every_task_keeps_to_the_contract(**fields: Any) -> None:
     for row in tasks.to_dict("records"):
         data = json.loads(row["data"])
         Task(task_id=row["task_id"], type=row["task_type"], data=data, priority=row["priority"], run_id="r")
+
+
+def test_groups_change_nothing_else() -> None:
+    """The same seed makes the same tasks with groups as without, and the groups have the shares that were asked for."""
+    plain, grouped = made(n_tasks=4_000, seed=5), made(n_tasks=4_000, seed=5, groups="a:3,tenant-7:1")
+    assert plain["message_group"].isna().all()
+    pd.testing.assert_frame_equal(plain.drop(columns="message_group"), grouped.drop(columns="message_group"))
+    assert set(grouped["message_group"]) == {"a", "tenant-7"}
+    assert 0.72 < (grouped["message_group"] == "a").mean() < 0.78
+
+
+@pytest.mark.parametrize("text", ["a b:1", ":1", "a:-1", "a:1,a:2", "a:0", "a:x", "ä:1", "a," + "b" * 129])
+def test_groups_that_sqs_would_refuse_are_refused(text: str) -> None:
+    """A group that is no name, comes twice, or a list without weight is refused before a task is made."""
+    with pytest.raises(BadInput, match="groups has"):
+        made(n_tasks=3, groups=text)
 
 
 def test_an_equals_sign_serves_as_well() -> None:

@@ -1,0 +1,124 @@
+"""Whether the tasks of a message group were done in the order in which they were sent."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from taskq_lib.analysis import is_final, require
+
+_COUNTS = ("n_tasks", "n_started", "n_overtaken", "n_inversions", "n_finished", "n_finish_inversions")
+
+
+def by_group(
+    tasks: pd.DataFrame, manifest: pd.DataFrame | None = None, queue: "pd.Series[str] | None" = None
+) -> pd.DataFrame:
+    """Hold the order of sending against that of starts and finishes: one row a message group, the worst first.
+
+    `queue` names the queue of each task, on the index of `tasks`: SQS keeps order within one queue alone, so a group
+    that has tasks in two is two groups here. Columns: `group`, `queue` (str, empty where none is named), and as int64
+
+    - `n_tasks`: tasks of the group, and `n_started`: of these, with a known first start.
+    - `n_overtaken`: started tasks that some task sent later began before: those i with min(b_j : s_j > s_i) < b_i,
+      where s is the place in the order of sending and b the first start.
+    - `n_inversions`: pairs that began in the other order, |{(i, j) : s_i < s_j and b_i > b_j}|; none of m (m - 1) / 2
+      pairs where order is kept, about half of them where it is left to chance.
+    - `n_finished`: tasks that are final and were never redriven, and `n_finish_inversions`: the same count of pairs
+      with their last finish for b. A redrive comes behind its group by its nature, so it is no breach of order.
+
+    The order of sending is that of `manifest`; without one that of `enqueued_at`, where equal times are in no order.
+    Equal starts or finishes are in no order either. Tasks without a message group have no row, and a frame without
+    that column gives none. It takes n log n steps. Raises `BadInput` for a missing column.
+    """
+    require(tasks, "tasks", "task_id", "state", "enqueued_at", "first_started_at", "finished_at")
+    rows = tasks[tasks["message_group"].notna()] if "message_group" in tasks else tasks.head(0)
+    groups = rows["message_group"] if "message_group" in rows else pd.Series(dtype="str")
+    lines = pd.DataFrame({"group": groups, "queue": "" if queue is None else queue[rows.index]}).astype("str")
+    codes, names = lines.groupby(["group", "queue"]).ngroup().to_numpy("int64"), lines.drop_duplicates()
+    names = names.sort_values(["group", "queue"], ignore_index=True)  # as `ngroup` numbers them
+    sent = _us(rows["enqueued_at"]) if manifest is None else pd.Index(manifest["task_id"]).get_indexer(rows["task_id"])
+    known = rows["enqueued_at"].notna() if manifest is None else pd.Series(sent >= 0, index=rows.index)
+    started = (known & rows["first_started_at"].notna()).to_numpy()
+    never_redriven = rows["n_redrives"] == 0 if "n_redrives" in rows else True
+    finished = (known & is_final(rows) & rows["finished_at"].notna() & never_redriven).to_numpy(dtype=bool)
+
+    def count(which: NDArray[np.bool_], weights: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        return np.bincount(codes[which], weights, minlength=len(names)).astype("int64")
+
+    begun, ended = (_us(rows[name]) for name in ("first_started_at", "finished_at"))
+    n_passed, overtaken = _inversions(codes[started], sent[started], begun[started])
+    n_passed_at_end, _ = _inversions(codes[finished], sent[finished], ended[finished])
+    columns = {
+        "n_tasks": count(np.ones(len(rows), dtype=bool)),
+        "n_started": count(started),
+        "n_overtaken": count(started, overtaken.astype("int64")),
+        "n_inversions": count(started, n_passed),
+        "n_finished": count(finished),
+        "n_finish_inversions": count(finished, n_passed_at_end),
+    }
+    found = names.assign(**columns)
+    return found.sort_values(["n_overtaken", "n_tasks"], ascending=False, kind="stable", ignore_index=True)
+
+
+def summary(groups: pd.DataFrame) -> dict[str, int]:
+    """Give `results.json` its counts over all groups: those of `by_group`, `n_groups` and `n_groups_kept`."""
+    kept = (groups["n_inversions"] == 0) & (groups["n_finish_inversions"] == 0)
+    return {
+        "n_groups": len(groups),
+        "n_groups_kept": int(kept.sum()),
+        **{name: int(groups[name].sum()) for name in _COUNTS},
+    }
+
+
+def in_words(groups: pd.DataFrame) -> str:
+    """Say in one sentence whether order was kept, from `by_group`."""
+    n = summary(groups)
+    if not n["n_groups"]:
+        return "No task has a message group, so there is no order to keep."
+    if n["n_groups_kept"] == n["n_groups"]:
+        return f"Order was kept in each of {n['n_groups']:,} message groups ({n['n_started']:,} tasks)."
+    return (
+        f"Order was kept in {n['n_groups_kept']:,} of {n['n_groups']:,} message groups; {n['n_overtaken']:,} of "
+        f"{n['n_started']:,} tasks were overtaken by a later one of their group."
+    )
+
+
+def _inversions(
+    group: NDArray[np.int64], sent: NDArray[np.int64], done: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return of each row how many of its group it overtook, and whether one of its group overtook it."""
+    in_order = np.lexsort((done, sent, group))
+    # The rank of `done` within the group, one group behind the other: so no pair of two groups is an inversion.
+    by_done = np.lexsort((np.arange(len(done)), done[in_order], group[in_order]))
+    rank = np.empty_like(by_done)
+    rank[by_done] = np.arange(len(rank))
+    n_passed, overtaken = np.zeros(len(rank), dtype="int64"), np.zeros(len(rank), dtype=bool)
+    n_passed[in_order] = _n_greater_before(rank)
+    lowest_after = np.minimum.accumulate(rank[::-1])[::-1]
+    overtaken[in_order[:-1]] = lowest_after[1:] < rank[:-1]
+    return n_passed, overtaken
+
+
+def _n_greater_before(permutation: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return of each element of a permutation of 0..n-1 how many greater ones stand before it; n log n steps.
+
+    Two numbers differ first, from the highest bit down, at one bit. So it is the sum over all bits of how many with a 1
+    there stand before one with a 0, among those that agree in all higher bits. Those are kept side by side, in their
+    order, by sorting one bit at a time: since it is a permutation, a block begins at its own smallest number.
+    """
+    counts, here = np.zeros(len(permutation), dtype="int64"), permutation
+    for bit in reversed(range(len(permutation).bit_length())):
+        block = here >> (bit + 1) << (bit + 1)
+        one = here >> bit & 1
+        n_ones = np.cumsum(one) - one
+        n_ones -= n_ones[block]
+        counts[here] += np.where(one, 0, n_ones)
+        n_zeros = np.arange(len(here)) - block - n_ones
+        there = np.empty_like(here)
+        there[block + np.where(one, (1 << bit) + n_ones, n_zeros)] = here
+        here = there
+    return counts[permutation]
+
+
+def _us(times: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:
+    """Give timestamps as whole microseconds since 1970; what NaT becomes is never looked at."""
+    return np.asarray(times.dt.as_unit("us").astype("int64"), dtype=np.int64)

@@ -1,0 +1,157 @@
+"""The requests of a run by operation, and how many of them SQS bills."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from taskq_lib.analysis import require
+from taskq_lib.analysis.claims import FIRST, REDRIVEN, SUSPECT, classify
+from taskq_worker.contract import MAX_BODY_BYTES
+
+#: SQS takes no more messages in one request of any kind (SQS API reference).
+MESSAGES = 10
+#: A payload is billed as one request for each 64 KiB begun (SQS pricing).
+CHUNK_BYTES = 65_536
+#: `BatchExecuteStatement` takes no more (DynamoDB API reference).
+STATEMENTS = 25
+
+Counts = NDArray[np.int64]
+
+#: Who sends what. The mapping's own are not seen by anybody but AWS's bill.
+PRODUCER, MAPPING, FUNCTION = "producer", "mapping", "function"
+
+
+def of_run(batches: pd.DataFrame, sends: pd.DataFrame, body_bytes: "pd.Series[int]", *, is_burst: bool) -> pd.DataFrame:
+    """Return the requests of a run from its `batches` (`of_batches`), its `sends`, and `body_bytes` by task id.
+
+    `is_burst` says that the producer sent all tasks at once; else they came over time.
+
+    One row a kind: `by` ("producer", "mapping" or "function"), `operation` (str), `n` (requests), `billed` (the same in
+    chunks of 64 KiB; 0 for DynamoDB, which bills units), `source` ("computed" or "assumed"), int64 and str.
+
+    The mapping's are assumed: that each receive brings ten messages, or all of its batch, and each delete takes ten.
+    Requests that were repeated after an error are not among them, but for the producer's; nor is what leaves no trace
+    in the items (see `writes.statements`). Deliveries that no attempt names are taken to have come alone: a second one
+    of a final task, the one that gives up a task whose attempt vanished, and an invalid message.
+    """
+    taken = batches["n_records"]
+    chunks = np.maximum(_requests(taken), -(-batches["n_bytes"] // CHUNK_BYTES))
+    dead = np.maximum(batches["n_dead_requests"], -(-batches["n_dead_bytes"] // CHUNK_BYTES))
+    ended = _requests(batches["n_ended"])
+    visibility = batches["n_visibility"]
+    sent, sent_billed = _sent(sends, body_bytes, is_burst=is_burst)
+    rows = [
+        (PRODUCER, "SendMessageBatch", sent, sent_billed, "computed" if is_burst else "assumed"),
+        (MAPPING, "ReceiveMessage", _requests(taken).sum(), chunks.sum(), "assumed"),
+        (MAPPING, "DeleteMessageBatch", ended.sum(), ended.sum(), "assumed"),
+        (FUNCTION, "ChangeMessageVisibilityBatch", visibility.sum(), visibility.sum(), "computed"),
+        (FUNCTION, "SendMessageBatch", batches["n_dead_requests"].sum(), dead.sum(), "computed"),
+        (FUNCTION, "BatchExecuteStatement", batches["n_executes"].sum(), 0, "computed"),
+    ]
+    found = pd.DataFrame(rows, columns=["by", "operation", "n", "billed", "source"])
+    return found.astype({"by": "str", "operation": "str", "n": "int64", "billed": "int64", "source": "str"})
+
+
+def of_batches(tasks: pd.DataFrame, attempts: pd.DataFrame, body_bytes: "pd.Series[int]") -> pd.DataFrame:
+    """Return one row an invocation, the ones that no attempt names at the end.
+
+    Columns: `batch` (its request id, or a name of its own), `is_seen` (bool: an attempt names it), `n_types` (of tasks
+    in it), `n_records`, `n_ended` (messages that are deleted after it), `n_dead`, `n_bytes` and `n_dead_bytes` (of
+    bodies), `n_executes`, `n_visibility`, `n_dead_requests` (requests that it sends), all int64; `duration_s` (float64:
+    from its begin to the end of its last task, missing where none is known) and `is_cold` (bool).
+    """
+    require(tasks, "tasks", "task_id", "state", "n_attempts", "n_duplicates")
+    rows = classify(tasks, attempts)
+    lost = rows["outcome"].eq("lost")
+    suspect, failed = rows["claimed_as"].eq(SUSPECT), rows["outcome"].eq("failed")
+    size = rows["task_id"].map(body_bytes).fillna(0)
+    dead = rows["is_dead"] & ~lost
+    marks = {
+        "n_records": pd.Series(1, index=rows.index),
+        "n_known": ~rows["claimed_as"].eq(FIRST),
+        "n_reopened": rows["claimed_as"].eq(REDRIVEN),
+        "n_suspect": suspect,
+        "n_suspect_ended": suspect & ~lost,
+        "n_recorded": ~suspect & ~lost,
+        "n_ended": dead | rows["outcome"].eq("completed"),
+        "n_dead": dead,
+        "n_dead_alone": dead & suspect,
+        "n_again": failed & ~dead & ~suspect,
+        "n_again_alone": failed & ~dead & suspect,
+        "n_bytes": size,
+        "n_dead_bytes": size.where(dead, 0),
+    }
+    frame = pd.DataFrame(marks).astype("int64").assign(batch=rows["batch"])
+    found = frame.groupby("batch", sort=False).sum().reset_index()
+    executes = _steps(found["n_records"]) + _steps(found["n_known"]) + _steps(found["n_reopened"])
+    found["n_executes"] = executes + found["n_suspect"] + found["n_suspect_ended"] + _steps(found["n_recorded"])
+    found["n_visibility"] = _requests(found["n_again"]) + found["n_again_alone"]
+    found["n_dead_requests"] = _requests(found["n_dead"] - found["n_dead_alone"]) + found["n_dead_alone"]
+    times = rows.groupby("batch", sort=False).agg(begun=("received_at", "min"), ended=("finished_at", "max"))
+    found["duration_s"] = (times["ended"] - times["begun"]).dt.total_seconds().to_numpy()
+    found["is_cold"] = (
+        rows["cold_start"].fillna(value=False).groupby(rows["batch"], sort=False).any().to_numpy(dtype=bool)
+    )
+    found["is_seen"] = ~found["batch"].str.startswith("lost-")
+    found["n_types"] = rows.groupby("batch", sort=False)["task_type"].nunique().to_numpy(dtype="int64")
+    kept = ["batch", "is_seen", "n_types", "n_records", "n_ended", "n_dead", "n_bytes", "n_dead_bytes", "n_executes"]
+    kept += ["n_visibility", "n_dead_requests", "duration_s", "is_cold"]
+    return pd.concat([found[kept], _unseen(tasks, rows, body_bytes)[kept]], ignore_index=True)
+
+
+def _unseen(tasks: pd.DataFrame, rows: pd.DataFrame, body_bytes: "pd.Series[int]") -> pd.DataFrame:
+    """Return the deliveries that no attempt names, each as an invocation of its own."""
+    n_twice = tasks["n_duplicates"].fillna(0).to_numpy(dtype="int64")
+    never = (tasks["n_attempts"].fillna(0) == 0) & tasks["state"].eq("dead_lettered")
+    given_up = rows.loc[rows["is_dead"] & rows["outcome"].eq("lost"), "task_id"]
+    # Requests to the table: a claim that is refused twice and a note; the same and a record; the note alone.
+    kinds = [
+        (tasks["task_id"].repeat(n_twice.tolist()), "duplicate", 3, 0),
+        (given_up, "given up", 3, 1),
+        (tasks.loc[never, "task_id"], "invalid", 1, 1),
+    ]
+    parts = []
+    for ids, name, n_executes, n_dead in kinds:
+        size = ids.map(body_bytes).fillna(0).to_numpy(dtype="int64")
+        part = pd.DataFrame({"n_bytes": size, "n_dead_bytes": size * n_dead, "n_executes": n_executes})
+        part = part.assign(n_dead=n_dead, n_dead_requests=n_dead, n_records=1, n_ended=1, n_visibility=0)
+        part = part.assign(duration_s=np.nan, is_cold=False, is_seen=False, n_types=1)
+        parts.append(part.assign(batch=[f"{name} {i}" for i in range(len(part))]))
+    return pd.concat(parts, ignore_index=True).astype({"batch": "str"})
+
+
+def _sent(sends: pd.DataFrame, body_bytes: "pd.Series[int]", *, is_burst: bool) -> tuple[int, int]:
+    """Return the producer's requests, and how many are billed.
+
+    A burst fills each request, in the manifest's order, with ten messages or 1 MiB, whichever comes first. Messages
+    that arrive over time are taken to be sent alone: an upper bound, since those that are due together share one. Each
+    further try of a message is taken for a request as well.
+    """
+    require(sends, "sends", "task_id", "n_tries")
+    sizes = body_bytes.reindex(sends["task_id"]).fillna(0).to_numpy(dtype="int64")
+    packed = _packed(sizes.tolist()) if is_burst else sizes.tolist()
+    more = int((sends["n_tries"] - 1).clip(lower=0).sum())
+    return len(packed) + more, sum(max(1, -(-size // CHUNK_BYTES)) for size in packed) + more
+
+
+def _packed(sizes: list[int]) -> list[int]:
+    """Return the bytes of each request that the submitter packs of messages of these sizes."""
+    found: list[int] = []
+    n = 0
+    for size in sizes:
+        if n in {0, MESSAGES} or found[-1] + size > MAX_BODY_BYTES:
+            found.append(0)
+            n = 0
+        found[-1] += size
+        n += 1
+    return found
+
+
+def _requests(n: "pd.Series[int]") -> Counts:
+    """Return in how many requests of ten so many messages go."""
+    return np.asarray(-(-n.to_numpy(dtype="int64") // MESSAGES), dtype=np.int64)
+
+
+def _steps(n: "pd.Series[int]") -> Counts:
+    """Return in how many requests so many statements go."""
+    return np.asarray(-(-n.to_numpy(dtype="int64") // STATEMENTS), dtype=np.int64)
