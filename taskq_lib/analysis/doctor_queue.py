@@ -67,8 +67,8 @@ def visibility_below_advised(c: Configuration) -> Iterator[Finding]:
                     f"{ADVISED_TIMEOUTS} x {timeout_s:,} s plus the window is {advised_s:,} s"
                 ),
                 risk=(
-                    f"A batch that throttling holds up for more than {spare_s:,} s is delivered a second time while "
-                    "the first may still run."
+                    f"A batch that throttling holds up and that starts more than {spare_s:,} s after its receive is "
+                    "delivered a second time while the first may still run."
                 ),
                 mend=set_to(c, "VisibilityTimeoutSeconds", advised_s),
                 source=LAMBDA_SQS,
