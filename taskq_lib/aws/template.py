@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from typing import Any
-
-import yaml
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws import concurrency, rules
@@ -24,29 +21,9 @@ VCPU_MB = 1769
 _CODE_LINE = "Code: lambda/"
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms (`!Ref`, `!If`, ...) as plain values; only parameters are looked at."""
-
-
-_Loader.add_multi_constructor("!", lambda loader, _suffix, node: _plain(loader, node))
-
-
-def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.ScalarNode):
-        return loader.construct_scalar(node)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node)
-    return loader.construct_mapping(node)  # type: ignore[arg-type]
-
-
 def parameters() -> dict[str, dict[str, Any]]:
     """Return the template's parameters: name -> Type, Default, Description, MinValue, MaxValue, AllowedValues."""
-    return _parameters(TEMPLATE.read_text())
-
-
-@functools.lru_cache(maxsize=2)
-def _parameters(text: str) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.load(text, Loader=_Loader)["Parameters"]  # noqa: S506 - a SafeLoader
+    found: dict[str, dict[str, Any]] = rules.read(TEMPLATE.read_text())["Parameters"]
     return found
 
 

@@ -10,7 +10,6 @@ from subprocess import run
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,9 +20,10 @@ from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput
 from taskq_worker import contract
 from taskq_worker.contract import Retry, register
+from tests.unit import plain
 
 _TEXT = template.TEMPLATE.read_text()
-_READ: dict[str, Any] = yaml.load(_TEXT, Loader=template._Loader)  # noqa: S506 - a SafeLoader
+_READ: dict[str, Any] = plain.read(_TEXT)
 _PARAMETERS: dict[str, dict[str, Any]] = _READ["Parameters"]
 _DEFAULTS = template.effective({})
 # Digits of all scripts, superscripts among them, are what a careless check lets through.
@@ -480,9 +480,9 @@ def test_the_function_is_told_all_its_settings() -> None:
 def test_the_code_is_put_in_its_place() -> None:
     """For a deployment the code's folder is replaced by its place in S3, and nothing else changes."""
     text = template.with_code("bucket", "stack/code.zip")
-    read = yaml.load(text, Loader=template._Loader)  # noqa: S506 - a SafeLoader
+    read = plain.read(text)
     assert read["Resources"]["Function"]["Properties"].pop("Code") == {"S3Bucket": "bucket", "S3Key": "stack/code.zip"}
-    expected = yaml.load(_TEXT, Loader=template._Loader)  # noqa: S506 - a SafeLoader
+    expected = plain.read(_TEXT)
     assert expected["Resources"]["Function"]["Properties"].pop("Code") == "lambda/"
     assert read == expected
     assert len(text) <= 51_200  # what CloudFormation takes inline

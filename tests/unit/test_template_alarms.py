@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws import template
 from taskq_worker.contract import METRIC_NAMESPACE, METRICS
+from tests.unit import plain
 
-_READ: dict[str, Any] = yaml.load(template.TEMPLATE.read_text(), Loader=template._Loader)  # noqa: S506 - a SafeLoader
+_READ: dict[str, Any] = plain.read(template.TEMPLATE.read_text())
 RESOURCES: dict[str, dict[str, Any]] = _READ["Resources"]
 ALARMS = {name: entry["Properties"] for name, entry in RESOURCES.items() if entry["Type"] == "AWS::CloudWatch::Alarm"}
 NOTEBOOK = re.compile(r"\b[1-9]\d_[a-z_]+\b")
