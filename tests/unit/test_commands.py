@@ -185,6 +185,8 @@ def test_bad_input_is_named(argv: list[str], sentence: str, hint: str, refused: 
         ([*SEND[1:], "--priority", "-1"], "priority must be a whole number from 0 to 9"),
         ([*SEND[1:], "--task-id", "a b"], "task_id must be 1 to 128 letters"),
         ([*SEND[1:], "--run-id", "../r"], "run_id must be 1 to 128 letters"),
+        ([*SEND[1:], "--group", "a b"], "Message group 'a b' is not allowed: 1 to 128 ASCII letters"),
+        ([*SEND[1:], "--group", ""], "Message group '' is not allowed"),
     ],
 )
 def test_a_task_that_breaks_the_contract_is_not_sent(

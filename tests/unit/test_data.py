@@ -78,3 +78,16 @@ def test_an_inventory_knows_whether_it_is_whole(
     )
     assert account.dead_lettered == n_listed
     assert (account.lost, account.open) == ((1, 0) if found.dead_is_whole else (0, 13 - n_listed))
+
+
+def test_a_run_knows_the_queue_of_each_task(tmp_path: Path) -> None:
+    """By the rule of its sends a task went to the first queue or the second; an invalid one, or an old run, first."""
+    tasks: list[dict[str, Any]] = [{"priority": 9}, {"priority": 5}, {"priority": None, "task_type": None}]
+    assert kept(tmp_path, *tasks).queue.tolist() == ["first"] * 3
+    sends = pd.DataFrame({"task_id": ["a"]})
+    sends.attrs["origin"] = {"stack": "s", "mapping": "m", "second": "m2", "takes": "priority>=7"}
+    run = runs.find("r", tmp_path)
+    run.save("sends", sends)
+    found = data.load({"run_id": "r", "runs_dir": str(tmp_path)})
+    assert found.queue.tolist() == ["second", "first", "first"]
+    assert str(found.queue.dtype) == "str"
