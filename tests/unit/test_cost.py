@@ -18,7 +18,7 @@ from taskq_lib.errors import BadInput
 from taskq_lib.plots_cost import cost_by_alternative
 from taskq_lib.report import cost, data, runs
 from taskq_worker import breaker
-from taskq_worker.contract import Task
+from taskq_worker.contract import Task, task_types
 from tests.unit.frames import at, attempts_frame, manifest_frame, synthetic_run, tasks_frame
 
 RUN_ID = "20261124T020000Z-ab12"
@@ -95,7 +95,8 @@ def test_the_readme_says_what_the_model_computes() -> None:
     queue_usd = items[["SQS: send", "SQS: receive", "SQS: delete"]].sum()
     n_calls, call_usd = work.n_seen * MILLION // work.n_tasks, items["Lambda: requests"]
     rest = items[items.index.str.contains("read status|storage|recovery|Logs")].sum()
-    metric, alarm, dashboard = (money(price[f"cloudwatch_{name}"]) for name in ("metric", "alarm", "dashboard"))
+    metric, alarm, dashboard = (price[f"cloudwatch_{name}"] for name in ("metric", "alarm", "dashboard"))
+    n_metrics = setup.metrics_of_stack + setup.metrics_of_type * len(task_types())
     rows = {
         "left deployed and idle": f"{low} to {high} a month: the mapping's long polls, {n_low:,.0f} (2 pollers) to "
         f"{n_high:,.0f} (5) requests at {money(send)} a million",
@@ -108,7 +109,10 @@ def test_the_readme_says_what_the_model_computes() -> None:
         f"{money(items['Lambda: duration'])} for each second that a batch takes at {setup.memory_mb} MB",
         "a million tasks, the rest": f"about {money(rest)}: two reads of each status, items kept for {setup.ttl_days} "
         f"days, logs for {setup.log_days}",
-        "monitoring": f"{metric} a month for each own metric, {alarm} for each alarm, {dashboard} for the dashboard",
+        "monitoring": f"{money(n_metrics * metric)} a month for {n_metrics} own metrics of {len(task_types())} task "
+        f"types ({money(metric)} each, while there are tasks), {money(setup.n_alarms * alarm)} for {setup.n_alarms} "
+        f"alarms, {money(dashboard)} for the dashboard; an account's first ten metrics and alarms and three dashboards "
+        "are free",
     }
     assert [row for name, text in rows.items() if (row := f"| {name} | {text} |") not in README] == []
     assert f"list prices of {table['region'].iloc[0]} as of {table['as_of'].max()}" in README
