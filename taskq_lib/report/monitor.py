@@ -111,13 +111,16 @@ def _read_metrics(
 
 
 def _kept(run: Run | None, read: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Keep what was read in the run's folder, and return it with what was kept there before and not read now."""
-    frames = dict(_EMPTY)
-    for name in frames:
-        if name in read:
-            frames[name] = read[name]
-            if run is not None:
-                run.save(name, read[name])
-        elif run is not None and (run.folder / f"{name}.parquet").is_file():
+    """Keep what was read in the run's folder, and return it with what was kept there before and is not there now.
+
+    A log is gone with its stack, and another of the same name knows nothing of this run.
+    """
+    frames = dict(_EMPTY) | dict(read)
+    if run is None:
+        return frames
+    for name, frame in frames.items():
+        if frame.empty and (run.folder / f"{name}.parquet").is_file():
             frames[name] = run.load(name)
+        elif name in read:
+            run.save(name, frame)
     return frames

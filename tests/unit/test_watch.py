@@ -17,7 +17,7 @@ from taskq_lib.aws.status import Waited
 from taskq_lib.aws.target import Target
 from taskq_lib.commands import options, watch
 from taskq_lib.commands.main import main
-from taskq_lib.report import runs, samples
+from taskq_lib.report import monitor, runs, samples
 from taskq_worker.contract import State
 
 T0 = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
@@ -172,3 +172,14 @@ def test_samples_outlive_an_interrupted_wait(monkeypatch: pytest.MonkeyPatch, tm
     assert found["n_visible"].tolist() == [4, 3, 4, 3]
     assert found["n_completed"].isna().tolist() == [False, True, False, True]
     assert found["at"].is_monotonic_increasing
+
+
+def test_what_a_runs_log_said_outlives_its_stack(tmp_path: Path) -> None:
+    """What was read is kept; a later reading that finds nothing, of another stack of the name, does not replace it."""
+    run = runs.create("r", tmp_path)
+    said = monitor._EMPTY["reports"].reindex(range(2))
+    for read in ({"reports": said}, {"reports": said[:0]}, {}):
+        found = monitor._kept(run, read)
+        assert len(found["reports"]) == len(run.load("reports")) == 2
+        assert found["metrics"].empty
+    assert monitor._kept(None, {})["reports"].empty
