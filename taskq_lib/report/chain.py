@@ -18,6 +18,7 @@ from taskq_lib.errors import BadInput, NotebookFailed, RunExists
 from taskq_lib.report import kernels, pages, runs, selection
 from taskq_lib.report.parameters import Value, parse
 from taskq_lib.report.runs import Run
+from taskq_lib.report.spare import started_ahead
 from taskq_lib.report.versions import versions
 from taskq_lib.workload import Workload
 
@@ -95,7 +96,9 @@ def _refuse_others(run: Run, chosen: Mapping[str, Value]) -> None:
 
 def reads_a_run(notebook: Path, chosen: Mapping[str, Value]) -> bool:
     """Whether a notebook is to read a run that was submitted, and not to act or to read a time window."""
-    return "since_hours" in kernels.declared(notebook) and not chosen.get("since_hours")
+    names = kernels.declared(notebook)
+    # What declares no target reads a run's folder alone, and so needs no AWS.
+    return "run_id" in names and ("target" not in names or ("since_hours" in names and not chosen.get("since_hours")))
 
 
 def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object] = print) -> Path:
@@ -147,21 +150,22 @@ def _execute_all(
     others that read show what they can: whoever looks at such a run wants to know why.
     """
     first: NotebookFailed | None = None
-    for notebook in notebooks():
-        # What an earlier call has read must not be shown in place of what could not be read now.
-        if first and not (reads_a_run(notebook, chosen) and "read" in run.results()):
-            break
-        tell(f"  {notebook.stem:<18}")
-        begun = time.monotonic()
-        try:
-            kernels.execute(notebook, run.folder / notebook.name, run, chosen)
-        except NotebookFailed as error:
-            first = first or error
-            tell(" failed\n")
-            continue
-        except BaseException:
-            tell(" interrupted\n")
-            raise
-        seconds[notebook.stem] = round(time.monotonic() - begun, 1)
-        tell(f" {seconds[notebook.stem]:6.1f} s\n")
+    with started_ahead(run.folder / kernels.LOG, len(notebooks())) as spares:
+        for notebook in notebooks():
+            # What an earlier call has read must not be shown in place of what could not be read now.
+            if first and not (reads_a_run(notebook, chosen) and "read" in run.results()):
+                break
+            tell(f"  {notebook.stem:<18}")
+            begun = time.monotonic()
+            try:
+                kernels.execute(notebook, run.folder / notebook.name, run, chosen, spares)
+            except NotebookFailed as error:
+                first = first or error
+                tell(" failed\n")
+                continue
+            except BaseException:
+                tell(" interrupted\n")
+                raise
+            seconds[notebook.stem] = round(time.monotonic() - begun, 1)
+            tell(f" {seconds[notebook.stem]:6.1f} s\n")
     return first

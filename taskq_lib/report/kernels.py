@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,10 +21,13 @@ from taskq_lib.errors import NotebookFailed, RunExists, TaskqError
 from taskq_lib.lock import alone
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
+from taskq_lib.report.spare import Provisioner, Spares
 
 #: A cell that is interrupted gets half of it to end, s: what a walk has hidden of a long queue is shown again by then.
 SHUTDOWN_S = 120.0
 _SOCKETS = "taskq-kernel-"
+#: In a run's folder: what kernels themselves have to say.
+LOG = "kernels.log"
 
 
 def declared(notebook: Path) -> set[str]:
@@ -31,8 +35,12 @@ def declared(notebook: Path) -> set[str]:
     return set(papermill.inspect_notebook(str(notebook)))
 
 
-def execute(notebook: Path, output: Path, run: Run, parameters: Mapping[str, Value]) -> None:
+def execute(
+    notebook: Path, output: Path, run: Run, parameters: Mapping[str, Value], spares: Spares | None = None
+) -> None:
     """Run one notebook with those parameters that it declares, in a kernel of its own; `output` is there at its end.
+
+    The kernel is the one of `spares` that waits, if one does.
 
     Raises `NotebookFailed`, naming notebook, cell and error, with that error's own hint and exit code. An interrupt
     carries a note on how to go on.
@@ -53,7 +61,7 @@ def execute(notebook: Path, output: Path, run: Run, parameters: Mapping[str, Val
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
-                kernel_manager_class=_manager(f"{sockets}/kernel", run.folder / "kernels.log"),
+                kernel_manager_class=_manager(f"{sockets}/kernel", run.folder / LOG, spares),
                 cwd=str(PROJECT_ROOT),
             )
     except KeyboardInterrupt as error:
@@ -67,7 +75,7 @@ def execute(notebook: Path, output: Path, run: Run, parameters: Mapping[str, Val
         raise NotebookFailed(f"{notebook.stem}: its kernel did not start: {error}.", again, 2) from error
 
 
-def _manager(socket: str, log: Path) -> type[AsyncKernelManager]:
+def _manager(socket: str, log: Path, spares: Spares | None) -> type[AsyncKernelManager]:
     """Return a kernel manager for one kernel, which is spoken to through files `socket`-N and logs to `log`."""
 
     class KernelManager(AsyncKernelManager):
@@ -77,6 +85,10 @@ def _manager(socket: str, log: Path) -> type[AsyncKernelManager]:
         shutdown_wait_time = SHUTDOWN_S
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            if spares is not None:
+                self.kernel_id = self.kernel_id or uuid.uuid4().hex
+                self.provisioner = Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+                self.provisioner.spares = spares
             # What the kernel itself has to say (not the notebook) would mix with the command's output.
             with log.open("ab") as sink:
                 await super().start_kernel(stderr=sink, **options)

@@ -89,12 +89,12 @@ def packaged(aws: Aws, bucket: str, tmp_path: Path) -> str:
     ids=["fifo", "pollers", "types"],
 )
 def test_the_aws_cli_is_refused_a_contradiction(
-    cli: Cli, packaged: str, target: Target, values: list[str], says: str
+    cli: Cli, packaged: str, bucket: str, target: Target, values: list[str], says: str
 ) -> None:
     """Options that contradict each other are refused by the template itself: no stack and no queue comes to be."""
     name = f"cli-{uuid.uuid4().hex[:8]}"
     refused = cli(
-        "cloudformation", "deploy", "--template-file", packaged, "--stack-name", name,
+        "cloudformation", "deploy", "--template-file", packaged, "--s3-bucket", bucket, "--stack-name", name,
         "--capabilities", "CAPABILITY_IAM", "--parameter-overrides", *values,
     )  # fmt: skip
     assert refused.returncode != 0
@@ -104,11 +104,11 @@ def test_the_aws_cli_is_refused_a_contradiction(
     assert target.client("sqs").list_queues(QueueNamePrefix=name).get("QueueUrls", []) == []
 
 
-def test_the_aws_cli_deploys_and_deletes(aws: Aws, packaged: str, target: Target) -> None:
+def test_the_aws_cli_deploys_and_deletes(aws: Aws, packaged: str, bucket: str, target: Target) -> None:
     """Package and deploy give a stack that completes a task and that the library describes; delete removes it."""
     name = f"cli-{uuid.uuid4().hex[:8]}"
     aws(
-        "cloudformation", "deploy", "--template-file", packaged, "--stack-name", name,
+        "cloudformation", "deploy", "--template-file", packaged, "--s3-bucket", bucket, "--stack-name", name,
         "--capabilities", "CAPABILITY_IAM", "--parameter-overrides", "VisibilityTimeoutSeconds=1800",
     )  # fmt: skip
     deployed = stack.describe(target, name)

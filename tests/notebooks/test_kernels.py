@@ -7,10 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from nbformat import v4, write
+from nbformat import read, v4, write
 
 from taskq_lib import PROJECT_ROOT
+from taskq_lib.report import kernels, runs
+from taskq_lib.report.runs import Run
+from taskq_lib.report.spare import Spares, started_ahead
 
 pytestmark = pytest.mark.notebooks
 
@@ -25,6 +29,7 @@ finally:
     time.sleep({clears_up_s})
     pathlib.Path({ended!r}).touch()
 """
+LOOK = "import os, sys; print(os.getpid(), 'taskq_lib.plots' in sys.modules, os.environ['MPLBACKEND'])"
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -58,3 +63,47 @@ def test_an_interrupted_cell_has_the_time_to_clear_up(tmp_path: Path) -> None:
     assert ended.exists()
     assert CLEARS_UP_S <= time.monotonic() - interrupted_at < 30
     assert b"KeyboardInterrupt" in err
+
+
+def look(folder: Path, run: Run, spares: Spares) -> list[str]:
+    """Run a notebook that prints its process, whether the plots are imported already, and how figures are drawn."""
+    write(v4.new_notebook(cells=[v4.new_code_cell(LOOK)]), folder / "in.ipynb")  # type: ignore[no-untyped-call]
+    kernels.execute(folder / "in.ipynb", folder / "out.ipynb", run, {}, spares)
+    [output] = read(folder / "out.ipynb", 4)["cells"][0]["outputs"]  # type: ignore[no-untyped-call]
+    return str(output["text"]).split()
+
+
+def test_a_kernel_started_ahead_has_imported_already(tmp_path: Path) -> None:
+    """The first notebook's kernel starts as ever; the next one waits with its imports done, and draws inline as ever."""
+    run = runs.create("r", tmp_path)
+    with started_ahead(run.folder / kernels.LOG, 2) as spares:
+        first, second = look(tmp_path, run, spares), look(tmp_path, run, spares)
+    assert (first[1], second[1]) == ("False", "True")
+    assert first[2] == second[2] == "module://matplotlib_inline.backend_inline"
+    assert not any(psutil.pid_exists(int(pid)) for pid in (first[0], second[0]))
+
+
+def test_a_spare_that_died_is_made_up_for(tmp_path: Path) -> None:
+    """Where the kernel that was started ahead is gone, one is started as ever; none is left at the end."""
+    run = runs.create("r", tmp_path)
+    with started_ahead(run.folder / kernels.LOG, 3) as spares:
+        look(tmp_path, run, spares)
+        [spare] = psutil.Process().children()
+        spare.kill()
+        spare.wait()
+        assert look(tmp_path, run, spares)[1] == "False"
+        [unused] = psutil.Process().children()
+    assert not psutil.pid_exists(unused.pid)
+
+
+def test_a_spare_ends_with_whoever_started_it(tmp_path: Path) -> None:
+    """A kernel that waits ends by itself once nobody can call it any more."""
+    spares = Spares(tmp_path / kernels.LOG, 2)
+    assert spares.take() is None
+    [spare] = psutil.Process().children()
+    waiting = spares.take()
+    assert waiting is not None
+    assert waiting.stdin is not None
+    waiting.stdin.close()
+    assert waiting.wait(timeout=60) == 0
+    assert waiting.pid == spare.pid

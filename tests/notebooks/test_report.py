@@ -201,7 +201,7 @@ def test_the_index_is_the_one_page_to_share(complete: Report) -> None:
     images = re.findall(r"<img\b[^>]*>", index)
     code = [line for path in chain.notebooks() for line in path.read_text().splitlines()]
     # One, the queue wait by tenant, is of runs with message groups only.
-    assert len(images) == sum("show.figure(" in line for line in code) - 1 == 8
+    assert len(images) == sum("show.figure(" in line for line in code) - 1 == 9
     for image in images:
         assert re.search(r'src="data:image/png;base64,[A-Za-z0-9+/=]{1000}', image)
         assert re.search(r'alt="[^"]{20,}"', image)

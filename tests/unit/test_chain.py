@@ -1,7 +1,6 @@
 """What the chain does where a notebook fails, and what of an earlier call it does not show again."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ class Notebooks:
         """Fail at these notebooks; 30_status fails after it has read the run, or else before."""
         self.failing, self.reads, self.ran, self.told = failing, reads, list[str](), list[str]()
 
-    def __call__(self, notebook: Path, output: Path, run: Run, chosen: Mapping[str, Any]) -> None:  # noqa: ARG002
+    def __call__(self, notebook: Path, output: Path, run: Run, *_chosen_and_spares: object) -> None:  # noqa: ARG002
         """Run one."""
         self.ran.append(notebook.stem)
         if notebook.stem == "30_status" and self.reads:
@@ -79,10 +78,10 @@ def test_a_run_that_was_not_read_is_not_analysed(tmp_path: Path, monkeypatch: py
 
 def test_no_finding_of_an_earlier_call_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every section that a reading notebook records is gone until it has been found again."""
-    reading = [path for path in chain.notebooks() if path.stem[:2] in {"30", "40", "50", "60"}]
+    reading = [path for path in chain.notebooks() if path.stem[:2] in {"30", "40", "50", "60", "70"}]
     code = "".join("".join(cell["source"]) for path in reading for cell in json.loads(path.read_text())["cells"])
     found = ["ledger", "latency", "throughput", "failure_rate", "dead_letters", "safety_net", "stuck", "breakers"]
-    found += ["signatures", "monitor"]
+    found += ["signatures", "order", "monitor", "cost"]
     assert all(f"{name}=" in code for name in found)
     stale = {name: {"stale": 1} for name in [*found, "read"]}
     _failure, results = execute(tmp_path, monkeypatch, Notebooks("10_deploy"), submitted={"n_tasks": 1}, **stale)
@@ -120,11 +119,9 @@ def test_the_ledger_and_the_report_are_told_at_the_end(tmp_path: Path, monkeypat
     for failing in ([], ["50_failures"]):
         notebooks = Notebooks(*failing)
 
-        def found(
-            notebook: Path, output: Path, run: Run, chosen: Mapping[str, Any], kernel: Notebooks = notebooks
-        ) -> None:
+        def found(notebook: Path, output: Path, run: Run, *rest: object, kernel: Notebooks = notebooks) -> None:
             run.record(ledger=ledger | {"closed": False})
-            kernel(notebook, output, run, chosen)
+            kernel(notebook, output, run, *rest)
 
         monkeypatch.setattr(kernels, "execute", found)
         run = runs.create("", tmp_path)
