@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from taskq_lib import PROJECT_ROOT
 
@@ -32,7 +32,10 @@ class Spares:
     def take(self) -> subprocess.Popen[bytes] | None:
         """Hand over the kernel that waits, and start the one after it; None where none waits that lives."""
         taken, self._next = self._next, self._started()
-        return taken if taken is not None and taken.poll() is None else None
+        if taken is not None and taken.poll() is not None:
+            taken.communicate()
+            return None
+        return taken
 
     def close(self) -> None:
         """End the one that waits."""

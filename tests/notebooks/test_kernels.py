@@ -74,7 +74,7 @@ def look(folder: Path, run: Run, spares: Spares) -> list[str]:
 
 
 def test_a_kernel_started_ahead_has_imported_already(tmp_path: Path) -> None:
-    """The first notebook's kernel starts as ever; the next one waits with its imports done, and draws inline as ever."""
+    """The first kernel starts as ever; the next one waits with its imports done, and draws inline as ever."""
     run = runs.create("r", tmp_path)
     with started_ahead(run.folder / kernels.LOG, 2) as spares:
         first, second = look(tmp_path, run, spares), look(tmp_path, run, spares)
