@@ -30,6 +30,7 @@ from taskq_lib.configuration import (
 )
 from tests.unit import plain
 from tests.unit.configurations import (
+    ENVIRONMENT,
     LAMBDA,
     SQS,
     Change,
@@ -59,6 +60,11 @@ def without(action: str) -> Change:
         return replace(before, role=replace(before.role, inline=kept))
 
     return change
+
+
+def without_variable(name: str) -> dict[str, str]:
+    """Return the environment without a variable."""
+    return {one: value for one, value in ENVIRONMENT.items() if one != name}
 
 
 def on(day: date) -> Change:
@@ -121,6 +127,9 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
     "a filter on the mapping": (setting("mappings", 0, n_filters=1), C, "filter_criteria", "EventSourceMapping"),
     "mapping to another function": (
         setting("mappings", 0, function_arn=f"{LAMBDA}:function:other"), C, "mapping_elsewhere", "EventSourceMapping"),
+    "mapping to a function of a longer name": (
+        setting("mappings", 0, function_arn=f"{LAMBDA}:function:worker-2"), C, "mapping_elsewhere",
+        "EventSourceMapping"),
     "a second consumer": (noting(other_mappings=(OTHER,)), C, "second_consumer", "Queue"),
     "another source": (
         noting(other_mappings=(replace(OTHER, source_arn=f"{SQS}:strange"),)), W, "other_source", "Function"),
@@ -145,6 +154,9 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
         W, "memory_for_batch", "Function"),
     "attempts changed by hand": (environment(TASKQ_MAX_ATTEMPTS="4"), W, "environment_differs", "Function"),
     "another table": (environment(TASKQ_TABLE="other"), C, "environment_elsewhere", "Function"),
+    "a variable that is gone": (
+        setting("function", environment=without_variable("TASKQ_TABLE")), C, "environment_elsewhere", "Function"),
+    "no environment": (setting("function", environment={}), C, "environment_elsewhere", "Function"),
     "one queue of two": (environment(TASKQ_QUEUE_URLS="https://sqs/tasks"), C, "environment_elsewhere", "Function"),
     "runtime near its end": (
         all_of(setting("function", runtime="python3.11"), on(date(2027, 1, 2))), W, "runtime_end", "Function"),
@@ -261,6 +273,17 @@ def test_a_task_may_expire_while_it_waits_for_its_retries() -> None:
     found = doctor.examine(setting("queues", 0, retention_s=900)(sound()))
     assert [one.check for one in found] == ["retention_below_retries", "retention_short"]
     assert found[0].measured == "messages kept 900 s, retries may wait 900 s"
+
+
+def test_an_alias_of_the_function_is_the_function() -> None:
+    """A mapping to an alias or a version of the stack's function leads to it."""
+    assert doctor.examine(setting("mappings", 0, function_arn=f"{LAMBDA}:function:worker:live")(sound())) == []
+
+
+def test_an_older_stack_names_its_queue_by_the_older_variable() -> None:
+    """A function of an earlier template has TASKQ_QUEUE_URL instead of TASKQ_QUEUE_URLS; nothing is gone."""
+    older = without_variable("TASKQ_QUEUE_URLS") | {"TASKQ_QUEUE_URL": "https://sqs/tasks"}
+    assert doctor.examine(setting("function", environment=older)(sound())) == []
 
 
 def test_the_default_stack_gets_one_warning() -> None:
