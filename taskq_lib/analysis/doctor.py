@@ -11,6 +11,7 @@ from taskq_lib.analysis import (
     doctor_mapping,
     doctor_monitoring,
     doctor_queue,
+    doctor_role,
     doctor_security,
     doctor_table,
 )
@@ -118,6 +119,7 @@ CHECKS: tuple[Check, ...] = (
     *doctor_function.CHECKS,
     *doctor_table.CHECKS,
     *doctor_security.CHECKS,
+    *doctor_role.CHECKS,
     *doctor_monitoring.CHECKS,
 )
 

@@ -121,6 +121,7 @@ def _parts(reader: _Reader) -> dict[str, Any]:
         "other_mappings": tuple(_other_mappings(reader, queues)),
         "table": _table(reader),
         "role": reader.read("iam", "Role", described.role),
+        "scheduler_role": reader.read("iam", "SchedulerRole", described.role),
         "log_group": reader.read("logs", "LogGroup", described.log_group),
         "alarms": _alarms(reader),
         "topic": reader.read("sns", "AlarmTopic", described.topic),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskq_lib.analysis import doctor, doctor_function, doctor_security
-from taskq_lib.analysis.doctor_security import NEEDED
+from taskq_lib.analysis import doctor, doctor_function
+from taskq_lib.analysis.doctor_role import NEEDED, NEEDED_TO_SCHEDULE
 from taskq_lib.analysis.findings import Finding, Severity, frame, share, throttled_share
 from taskq_lib.aws import template
 from taskq_lib.configuration import (
@@ -31,8 +31,13 @@ from taskq_lib.configuration import (
 from tests.unit import plain
 from tests.unit.configurations import (
     ENVIRONMENT,
+    GROUP,
     LAMBDA,
+    OUTPUTS,
+    SCHEDULER,
     SQS,
+    TABLE,
+    TLS_ONLY,
     Change,
     all_of,
     allowing,
@@ -60,6 +65,29 @@ def without(action: str) -> Change:
         return replace(before, role=replace(before.role, inline=kept))
 
     return change
+
+
+def on_resource(action: str, *resources: str) -> Change:
+    """Allow an action on these resources instead of those that it is needed on."""
+
+    def change(before: Configuration) -> Configuration:
+        assert before.role is not None
+        moved = tuple(
+            {**one, "Resource": list(resources)} if one["Action"] == action else one for one in before.role.inline
+        )
+        return replace(before, role=replace(before.role, inline=moved))
+
+    return change
+
+
+def denying(**statement: Any) -> Change:
+    """Add a statement to the role that denies."""
+    return allowing(**{"Effect": "Deny", **statement})
+
+
+def scheduler_trust(**statement: Any) -> Change:
+    """Change the statement by which EventBridge Scheduler may be its role."""
+    return setting("scheduler_role", trust=({**SCHEDULER, **statement},))
 
 
 def without_variable(name: str) -> dict[str, str]:
@@ -189,6 +217,14 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
         setting("dead_letter_queue", policy=()), W, "tls_not_demanded", "DeadLetterQueue"),
     "queue open to everybody": (
         lambda c: setting("queues", 0, policy=(*c.queues[0].policy, OPEN))(c), C, "queue_open", "Queue"),
+    "queue open to everybody who comes with TLS": (
+        setting("queues", 0, policy=(TLS_ONLY, {**OPEN, "Condition": {"Bool": {"aws:SecureTransport": "true"}}})),
+        C, "queue_open", "Queue"),
+    "TLS demanded of one action": (
+        setting("queues", 0, policy=({**TLS_ONLY, "Action": "sqs:SendMessage"},)), W, "tls_not_demanded", "Queue"),
+    "TLS demanded of somebody": (
+        setting("queues", 0, policy=({**TLS_ONLY, "Principal": {"AWS": "arn:aws:iam::123456789012:user/a"}},)),
+        W, "tls_not_demanded", "Queue"),
     "wildcard action": (
         allowing(Action="sqs:*", Resource=f"{SQS}:tasks"), C, "role_wildcard_action", "Role"),
     "wildcard resource": (
@@ -201,6 +237,38 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
     "an action that is not needed": (
         allowing(Action="sqs:PurgeQueue", Resource=f"{SQS}:tasks"), W, "role_unneeded_action", "Role"),
     "an action that is missing": (without("dynamodb:PartiQLUpdate"), C, "role_missing_action", "Role"),
+    "dead letters allowed to the queue alone": (
+        on_resource("sqs:SendMessage", f"{SQS}:tasks"), C, "role_missing_action", "Role"),
+    "messages of the second queue not allowed": (
+        on_resource("sqs:ReceiveMessage", f"{SQS}:tasks"), C, "role_missing_action", "Role"),
+    "an action that is denied": (
+        denying(Action="dynamodb:PartiQL*", Resource="*"), C, "role_missing_action", "Role"),
+    "an action that is denied on one queue": (
+        denying(NotAction="sqs:SendMessage", Resource=f"{SQS}:urgent"), C, "role_missing_action", "Role"),
+    "a queue whose name begins like the stack's": (
+        allowing(Action="sqs:SendMessage", Resource=f"{SQS}:tasks-of-billing"), W, "role_other_resource", "Role"),
+    "all queues whose names begin like the stack's": (
+        allowing(Action="sqs:SendMessage", Resource=f"{SQS}:tasks*"), C, "role_wildcard_resource", "Role"),
+    "a table whose name begins like the stack's": (
+        allowing(Action="dynamodb:PartiQLInsert", Resource=f"{TABLE}-of-billing"), W, "role_other_resource", "Role"),
+    "a schedule that may not send to the second queue": (
+        setting("scheduler_role", inline=(
+            {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": [f"{SQS}:tasks", f"{SQS}:dead"]},)),
+        C, "role_missing_action", "SchedulerRole"),
+    "a schedule that may do more": (
+        setting("scheduler_role", inline=(
+            {"Effect": "Allow", "Action": "sqs:*", "Resource": [f"{SQS}:tasks", f"{SQS}:urgent", f"{SQS}:dead"]},)),
+        C, "role_wildcard_action", "SchedulerRole"),
+    "a schedule as administrator": (
+        setting("scheduler_role", attached=("arn:aws:iam::aws:policy/AdministratorAccess",)),
+        C, "role_attached_policy", "SchedulerRole"),
+    "schedules of whoever has the account": (scheduler_trust(Condition={}), W, "role_trust_group", "SchedulerRole"),
+    "schedules of another group": (
+        scheduler_trust(Condition={"ArnEquals": {"aws:sourcearn": GROUP.replace("later", "other")}}),
+        W, "role_trust_group", "SchedulerRole"),
+    "the scheduler's role for Lambda": (
+        scheduler_trust(Principal={"Service": ["scheduler.amazonaws.com", "lambda.amazonaws.com"]}),
+        C, "role_trust", "SchedulerRole"),
     "administrator": (
         setting("role", attached=("arn:aws:iam::aws:policy/AdministratorAccess",)), C, "role_attached_policy", "Role"),
     "a managed policy": (
@@ -382,10 +450,11 @@ def resources() -> dict[str, Any]:
 
 
 def test_the_role_needs_what_the_template_allows() -> None:
-    """The actions that the doctor takes for needed are those of the template's role, no more and no fewer."""
-    [policy] = resources()["Role"]["Properties"]["Policies"]
-    found = [one["Action"] for one in policy["PolicyDocument"]["Statement"]]
-    assert {name for one in found for name in ([one] if isinstance(one, str) else one)} == set(NEEDED)
+    """The actions that the doctor takes for needed are those of the template's roles, no more and no fewer."""
+    for role, needed in (("Role", NEEDED), ("SchedulerRole", NEEDED_TO_SCHEDULE)):
+        [policy] = resources()[role]["Properties"]["Policies"]
+        found = [one["Action"] for one in policy["PolicyDocument"]["Statement"]]
+        assert {name for one in found for name in ([one] if isinstance(one, str) else one)} == set(needed)
 
 
 def test_the_environment_is_known() -> None:
@@ -459,7 +528,7 @@ CONFIGURATIONS = st.builds(
     region=TEXT,
     read_at=st.datetimes(timezones=st.just(UTC)),
     parameters=st.dictionaries(st.sampled_from([*template.parameters(), "Alarms", "ReplicaRegion", "FifoQueue"]), TEXT),
-    outputs=st.dictionaries(st.sampled_from(["QueueArn", "DeadLetterQueueArn", "TableName", "LogGroupName"]), TEXT),
+    outputs=st.dictionaries(st.sampled_from([*OUTPUTS]), TEXT),
     queues=several(Queue),
     dead_letter_queue=st.none() | part(Queue),
     function=st.none() | part(Function),
@@ -467,6 +536,7 @@ CONFIGURATIONS = st.builds(
     other_mappings=several(EventSource),
     table=st.none() | part(Table),
     role=st.none() | part(Role),
+    scheduler_role=st.none() | part(Role),
     log_group=st.none() | part(LogGroup),
     alarms=st.none() | several(Alarm),
     topic=st.none() | part(Topic),
@@ -495,9 +565,31 @@ def test_a_runtime_is_told_in_time(days: int) -> None:
     assert [one.severity for one in found] == wanted
 
 
-def test_own_resources_are_told_from_wider_ones() -> None:
-    """A log stream of the own group is the stack's; the same name behind a wildcard account is not."""
-    read = sound()
-    assert doctor_security._is_ours(read, "arn:aws:logs:eu-central-1:123456789012:log-group:/task/queue:*")
-    assert not doctor_security._is_ours(read, "arn:aws:logs:*:*:log-group:/task/queue:*")
-    assert not doctor_security._is_ours(read, "*")
+@pytest.mark.parametrize(
+    ("resource", "found"),
+    [
+        ("arn:aws:logs:eu-central-1:123456789012:log-group:/task/queue:*", []),
+        (TABLE, []),
+        ("arn:aws:logs:*:*:log-group:/task/queue:*", ["role_wildcard_resource"]),
+        ("arn:aws:logs:eu-central-1:123456789012:log-group:/task/queue*", ["role_wildcard_resource"]),
+        ("*", ["role_wildcard_resource"]),
+    ],
+)
+def test_own_resources_are_told_from_wider_ones(resource: str, found: list[str]) -> None:
+    """The own table and the streams of the own group are the stack's; a wider name is not."""
+    change = allowing(Action="logs:PutLogEvents", Resource=resource)
+    assert [one.check for one in doctor.examine(change(sound()))] == found
+
+
+def test_a_policy_may_be_written_in_other_ways() -> None:
+    """What denies everything without TLS does so whoever it names as everybody, and however it spells the action."""
+    other = {"Principal": {"AWS": "*"}, "Action": ["SQS:*"], "Condition": {"Bool": {"aws:securetransport": False}}}
+    assert doctor.examine(setting("queues", 0, policy=({**TLS_ONLY, **other},))(sound())) == []
+    inside = {**OPEN, "Condition": {"StringEquals": {"aws:SourceAccount": "123456789012"}}}
+    assert doctor.examine(setting("queues", 0, policy=(TLS_ONLY, inside))(sound())) == []
+
+
+def test_what_is_denied_without_tls_is_allowed_with_it() -> None:
+    """A role may deny what comes without TLS; the function comes with it."""
+    plain = {"Bool": {"aws:SecureTransport": "false"}}
+    assert doctor.examine(denying(Action="sqs:*", Resource="*", Condition=plain)(sound())) == []
