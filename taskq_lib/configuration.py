@@ -115,6 +115,7 @@ class Alarm:
     resource: str
     state: str = "OK"
     actions: tuple[str, ...] = ()  #: ARNs that are told when it goes to ALARM
+    gone_actions: tuple[str, ...] = ()  #: Of these, topics that are not there
     are_actions_enabled: bool = True
     reason: str = ""
 

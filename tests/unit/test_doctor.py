@@ -38,6 +38,7 @@ from tests.unit.configurations import (
     SQS,
     TABLE,
     TLS_ONLY,
+    TOPIC,
     Change,
     all_of,
     allowing,
@@ -289,6 +290,11 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
         noting(missing=(Missing(resource="AgeAlarm", kind="AWS::CloudWatch::Alarm"),)), W, "resource_missing",
         "AgeAlarm"),
     "alarm without action": (setting("alarms", 0, actions=()), W, "alarm_without_action", "DeadLetterAlarm"),
+    "alarm that tells another topic": (
+        setting("alarms", 0, actions=(f"{TOPIC}-of-billing",)), I, "alarm_elsewhere", "DeadLetterAlarm"),
+    "alarm that tells a topic that is gone": (
+        setting("alarms", 0, actions=(f"{TOPIC}-gone",), gone_actions=(f"{TOPIC}-gone",)),
+        W, "alarm_without_action", "DeadLetterAlarm"),
     "alarm with its actions disabled": (
         setting("alarms", 1, are_actions_enabled=False), W, "alarm_actions_disabled", "AgeAlarm"),
     "alarm that rings": (setting("alarms", 1, state="ALARM"), I, "alarm_rings", "AgeAlarm"),
@@ -346,6 +352,20 @@ def test_a_task_may_expire_while_it_waits_for_its_retries() -> None:
 def test_an_alias_of_the_function_is_the_function() -> None:
     """A mapping to an alias or a version of the stack's function leads to it."""
     assert doctor.examine(setting("mappings", 0, function_arn=f"{LAMBDA}:function:worker:live")(sound())) == []
+
+
+def test_an_alarm_may_tell_more_than_the_stacks_topic() -> None:
+    """An action beside the stack's topic is none of its business."""
+    both = (f"{TOPIC}-of-billing", TOPIC)
+    assert doctor.examine(setting("alarms", 0, actions=both)(sound())) == []
+
+
+def test_what_belongs_to_a_table_of_somebody_else_is_mended_there() -> None:
+    """A stack on a table that it did not make cannot set it by a parameter, and the finding does not say so."""
+    change = all_of(parameters(ExistingTableName="status"), setting("table", is_restorable=False, ttl_attribute=None))
+    found = doctor.examine(change(sound()))
+    assert [one.check for one in found] == ["point_in_time_recovery", "time_to_live"]
+    assert found[0].mend == "set it on the table itself, or by the stack that made it"
 
 
 def test_an_older_stack_names_its_queue_by_the_older_variable() -> None:
