@@ -1,5 +1,6 @@
 """The doctor finds each thing that is wrong, and only that; on a sound stack it finds nothing."""
 
+import re
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -34,6 +35,7 @@ from tests.unit.configurations import (
     GROUP,
     LAMBDA,
     OUTPUTS,
+    ROLE,
     SCHEDULER,
     SQS,
     TABLE,
@@ -446,6 +448,24 @@ def test_the_table_of_findings_is_typed() -> None:
         assert list(table) == [one.name for one in fields(Finding)]
         assert isinstance(table["severity"].dtype, pd.CategoricalDtype)
         assert {str(dtype) for dtype in table.dtypes[1:]} == {"str"}
+
+
+def test_what_is_shown_has_no_whole_account_number() -> None:
+    """A report shows of each account its last four digits, as of the caller's; ids and other numbers stay whole."""
+    uuid = "14e0db71-5d35-4eb5-b481-123456789012"
+    spoiled = all_of(
+        noting(other_mappings=(replace(OTHER, resource=uuid, source_arn=f"{SQS}:strange"),)),
+        setting("role", trust=({"Effect": "Allow", "Principal": {"AWS": "999999999999"}},)),
+        setting("function", log_group="/1234567890123"),
+        noting(unreadable=(Unreadable(resource="Table", reason=f"{ROLE} lacks https://sqs/123456789012/tasks."),)),
+    )
+    found = doctor.examine(spoiled(sound()))
+    shown = doctor.masked(found)
+    text = " ".join(f"{one.measured} {one.risk} {one.mend}" for one in shown)
+    assert re.findall(r"(?<![\w-])\d{12}(?![\w-])", text) == []
+    for kept in (uuid, "/1234567890123", "...9012:strange", "...9999", "https://sqs/...9012/tasks"):
+        assert kept in text
+    assert [(one.check, one.severity) for one in shown] == [(one.check, one.severity) for one in found]
 
 
 def test_the_record_counts_what_it_lists() -> None:
