@@ -136,8 +136,11 @@ def examine(configuration: Configuration) -> list[Finding]:
 
 def masked(found: Sequence[Finding]) -> list[Finding]:
     """Return findings that can be shown in a report: of each account's number its last four digits."""
-    texts = ("measured", "risk", "mend")
-    return [replace(one, **{name: _ACCOUNT.sub(r"...\1", getattr(one, name)) for name in texts}) for one in found]
+
+    def mask(text: str) -> str:
+        return _ACCOUNT.sub(r"...\1", text)
+
+    return [replace(one, measured=mask(one.measured), risk=mask(one.risk), mend=mask(one.mend)) for one in found]
 
 
 def at_least(found: Sequence[Finding], threshold: Severity) -> list[Finding]:
