@@ -115,6 +115,7 @@ class Alarm:
     resource: str
     state: str = "OK"
     actions: tuple[str, ...] = ()  #: ARNs that are told when it goes to ALARM
+    gone_actions: tuple[str, ...] = ()  #: Of these, topics that are not there
     are_actions_enabled: bool = True
     reason: str = ""
 
@@ -176,7 +177,8 @@ class Configuration:
     mappings: tuple[EventSource, ...] = ()  #: Of the stack
     other_mappings: tuple[EventSource, ...] = ()  #: Of its queues or its function, and not of the stack
     table: Table | None = None
-    role: Role | None = None
+    role: Role | None = None  #: The function's
+    scheduler_role: Role | None = None  #: What a schedule sends its task as
     log_group: LogGroup | None = None
     alarms: tuple[Alarm, ...] | None = None  #: None where they could not be read
     topic: Topic | None = None

@@ -36,7 +36,7 @@ def quantities(work: Work, was: Setup, now: Setup) -> pd.DataFrame:
     `unit` (str), `per` ("run" or "month"), `source` ("counted" in the run, "computed" from what was counted, or
     "assumed"), `price` (the item of the price table).
     """
-    rows = [*_sqs(work, now), *_lambda(work, was, now), *_dynamodb(work, now), *_cloudwatch(work, was, now)]
+    rows = [*_sqs(work, was, now), *_lambda(work, was, now), *_dynamodb(work, now), *_cloudwatch(work, was, now)]
     found = pd.DataFrame(rows, columns=_COLUMNS)
     texts = dict.fromkeys(("item", "unit", "per", "source", "price"), "str")
     return found.astype(texts | dict.fromkeys(("quantity", "quantity_high"), "float64"))
@@ -77,7 +77,7 @@ def alternatives(now: Setup) -> dict[str, Setup]:
     return found
 
 
-def _sqs(work: Work, now: Setup) -> list[tuple[object, ...]]:
+def _sqs(work: Work, was: Setup, now: Setup) -> list[tuple[object, ...]]:
     kind = "sqs_fifo_request" if now.is_fifo else "sqs_standard_request"
     # A mapping receives ten at a time, however large its batches are.
     counts = [
@@ -88,7 +88,8 @@ def _sqs(work: Work, now: Setup) -> list[tuple[object, ...]]:
         ("SQS: send dead letters", work.dead_letter_sends, COMPUTED),
     ]
     rows: list[tuple[object, ...]] = [(item, n, n, "request", RUN, source, kind) for item, n, source in counts]
-    if work.grouped_sends and not now.is_fifo:
+    # The groups of a FIFO queue are its order; a standard queue instead of it is taken to be a plain one.
+    if work.grouped_sends and not (was.is_fifo or now.is_fifo):
         n = work.grouped_sends
         rows.append(("SQS: message groups", n, n, "request", RUN, COMPUTED, "sqs_fair_request"))
     polls = MONTH_H * 3600 / POLL_S
@@ -137,20 +138,23 @@ def _invocations(work: Work, was: Setup, now: Setup) -> tuple[float, float]:
 
 
 def _dynamodb(work: Work, now: Setup) -> list[tuple[object, ...]]:
-    writes = "dynamodb_write_unit"
-    rows: list[tuple[object, ...]] = [
-        ("DynamoDB: write items", work.table_units, work.table_units, "unit", RUN, COMPUTED, writes)
-    ]
+    """Price the table: writes, storage and recovery in each of its regions, reads in one.
+
+    A replicated write costs as much as one at home. A refused one is not replicated, and is taken to be.
+    """
+    writes, n_regions = "dynamodb_write_unit", now.n_regions
+    n = work.table_units * n_regions
+    rows: list[tuple[object, ...]] = [("DynamoDB: write items", n, n, "unit", RUN, COMPUTED, writes)]
     if now.has_index:
-        n = work.index_units
+        n = work.index_units * n_regions
         rows.append(("DynamoDB: write the index by time", n, n, "unit", RUN, COMPUTED, writes))
     if now.has_breakers:
-        least, most = work.breaker_units
+        least, most = (n * n_regions for n in work.breaker_units)
         rows.append(("DynamoDB: write breakers", least, most, "unit", RUN, ASSUMED, writes))
     reads = READS_PER_TASK * work.n_tasks
     rows.append(("DynamoDB: read status", reads, reads, "unit", RUN, ASSUMED, "dynamodb_read_unit"))
     months = (now.ttl_days or 30) / 30
-    whole = (work.stored_bytes + work.n_tasks * STORED_BYTES) / GB * months
+    whole = (work.stored_bytes + work.n_tasks * STORED_BYTES) / GB * months * n_regions
     stored = whole * (2 if now.has_index else 1)
     source = COMPUTED if now.ttl_days else ASSUMED
     rows.append(("DynamoDB: storage", stored, stored, "GB-month", RUN, source, "dynamodb_storage"))

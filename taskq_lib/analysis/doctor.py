@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from taskq_lib.analysis import (
@@ -11,6 +12,7 @@ from taskq_lib.analysis import (
     doctor_mapping,
     doctor_monitoring,
     doctor_queue,
+    doctor_role,
     doctor_security,
     doctor_table,
 )
@@ -30,6 +32,8 @@ _WORDS = {
     "AWS::SNS::Subscription": "Who subscribed is told of no alarm any more.",
 }
 
+#: Twelve digits that stand alone, as in an ARN or a queue's URL; the end of a UUID does not.
+_ACCOUNT = re.compile(r"(?<![\w-])\d{8}(\d{4})(?![\w-])", re.ASCII)
 #: Without these no task is lost, and nobody is told.
 _WATCHING = ("AWS::CloudWatch::", "AWS::SNS::", "AWS::Logs::MetricFilter")
 
@@ -118,6 +122,7 @@ CHECKS: tuple[Check, ...] = (
     *doctor_function.CHECKS,
     *doctor_table.CHECKS,
     *doctor_security.CHECKS,
+    *doctor_role.CHECKS,
     *doctor_monitoring.CHECKS,
 )
 
@@ -127,6 +132,15 @@ def examine(configuration: Configuration) -> list[Finding]:
     found = [finding for check in CHECKS for finding in check(configuration)]
     order = list(Severity)
     return sorted(found, key=lambda one: order.index(one.severity))
+
+
+def masked(found: Sequence[Finding]) -> list[Finding]:
+    """Return findings that can be shown in a report: of each account's number its last four digits."""
+
+    def mask(text: str) -> str:
+        return _ACCOUNT.sub(r"...\1", text)
+
+    return [replace(one, measured=mask(one.measured), risk=mask(one.risk), mend=mask(one.mend)) for one in found]
 
 
 def at_least(found: Sequence[Finding], threshold: Severity) -> list[Finding]:

@@ -58,10 +58,11 @@ PARAMETERS = {
 #: Variable -> the stack's outputs that it names.
 PLACES = {
     "TASKQ_TABLE": ("TableName",),
-    "TASKQ_QUEUE_URL": ("QueueUrl",),
     "TASKQ_QUEUE_URLS": ("QueueUrl", "SecondQueueUrl"),
     "TASKQ_DEAD_LETTER_QUEUE_URL": ("DeadLetterQueueUrl",),
 }
+#: What a variable was called in an earlier template, whose function knew one queue.
+_EARLIER = {"TASKQ_QUEUE_URLS": "TASKQ_QUEUE_URL"}
 
 
 def runtime_end(c: Configuration) -> Iterator[Finding]:
@@ -200,20 +201,38 @@ def environment_differs(c: Configuration) -> Iterator[Finding]:
 
 
 def environment_elsewhere(c: Configuration) -> Iterator[Finding]:
-    """The function must work on the stack's own queues and table."""
+    """The function must work on the stack's own queues and table; without a name of one it does not even begin."""
+    found = c.function.environment if c.function else {}
+    differing, gone = {}, []
     for variable, outputs in PLACES.items():
-        wanted = ",".join(c.outputs[name] for name in outputs if name in c.outputs)
-        found = c.function.environment.get(variable) if c.function else None
-        if found is not None and wanted and found != wanted:
-            yield Finding(
-                severity=Severity.CRITICAL,
-                check="environment_elsewhere",
-                resource="Function",
-                measured=f"{variable} is {found}, the stack's is {wanted}",
-                risk="The function reads or writes somewhere else: this stack's tasks get no status, and look lost.",
-                mend=f"set {variable} back to the stack's output {outputs[0]}",
-                source=KIT,
-            )
+        there = [c.outputs[name] for name in outputs if name in c.outputs]
+        name = _EARLIER.get(variable, variable) if variable not in found else variable
+        wanted = ",".join(there if name == variable else there[:1])
+        if c.function and wanted and name not in found:
+            gone.append(variable)
+        elif c.function and wanted and found[name] != wanted:
+            differing[name] = f"{name} is {found[name]}, the stack's is {wanted}"
+    for name, measured in differing.items():
+        yield _elsewhere(
+            measured,
+            "The function reads or writes somewhere else: this stack's tasks get no status, and look lost.",
+            name,
+        )
+    if gone:
+        risk = "Every invocation fails before it takes a task: all come back until they are dead-lettered."
+        yield _elsewhere(f"{', '.join(gone)} not set", risk, ", ".join(gone))
+
+
+def _elsewhere(measured: str, risk: str, variables: str) -> Finding:
+    return Finding(
+        severity=Severity.CRITICAL,
+        check="environment_elsewhere",
+        resource="Function",
+        measured=measured,
+        risk=risk,
+        mend=f"set {variables} back to the stack's outputs",
+        source=KIT,
+    )
 
 
 def role_replaced(c: Configuration) -> Iterator[Finding]:

@@ -107,7 +107,7 @@ def mapping_elsewhere(c: Configuration) -> Iterator[Finding]:
     arns = {queue.arn for queue in c.queues}
     for mapping in c.mappings:
         # An alias or a version stands behind the function's ARN.
-        to_ours = c.function is None or mapping.function_arn.startswith(c.function.arn)
+        to_ours = c.function is None or f"{mapping.function_arn}:".startswith(f"{c.function.arn}:")
         from_ours = len(arns) < len(c.mappings) or mapping.source_arn in arns
         if not (to_ours and from_ours):
             yield Finding(

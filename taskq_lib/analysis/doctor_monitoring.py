@@ -66,17 +66,35 @@ def task_alarms_missing(c: Configuration) -> Iterator[Finding]:
 
 
 def alarm_without_action(c: Configuration) -> Iterator[Finding]:
-    """An alarm must tell somebody."""
+    """An alarm must tell somebody; a topic that is gone is nobody."""
     for alarm in c.alarms or ():
-        if not alarm.actions:
+        if not set(alarm.actions) - set(alarm.gone_actions):
+            gone = f"{', '.join(alarm.gone_actions)}, which does not exist"
             yield Finding(
                 severity=Severity.WARNING,
                 check="alarm_without_action",
                 resource=alarm.resource,
-                measured="no action on ALARM",
+                measured=f"tells {gone}" if alarm.gone_actions else "no action on ALARM",
                 risk="It turns red in the console and tells nobody.",
                 mend="set its AlarmActions back to the stack's topic",
                 source=ALARMS,
+            )
+
+
+def alarm_elsewhere(c: Configuration) -> Iterator[Finding]:
+    """Whoever subscribes to the stack's topic expects to hear of its alarms; another topic may be meant."""
+    topic = c.outputs.get("TopicArn")
+    for alarm in c.alarms or ():
+        others = [action for action in alarm.actions if action not in alarm.gone_actions]
+        if topic and others and topic not in alarm.actions:
+            yield Finding(
+                severity=Severity.INFO,
+                check="alarm_elsewhere",
+                resource=alarm.resource,
+                measured=f"tells {', '.join(others)}, the stack's topic is {topic}",
+                risk="Who subscribed to the stack's topic is not told of it.",
+                mend="set its AlarmActions back to the stack's topic, unless the other is meant",
+                source=KIT,
             )
 
 
@@ -131,6 +149,7 @@ CHECKS: tuple[Check, ...] = (
     alarms_missing,
     task_alarms_missing,
     alarm_without_action,
+    alarm_elsewhere,
     alarm_actions_disabled,
     alarm_rings,
     topic_without_subscription,

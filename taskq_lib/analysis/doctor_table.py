@@ -38,7 +38,7 @@ def point_in_time_recovery(c: Configuration) -> Iterator[Finding]:
             resource="Table",
             measured=f"point-in-time recovery off, deletion protection {protected}",
             risk=f"A status that is overwritten or deleted by mistake cannot be restored{also}.",
-            mend=set_to(c, "PointInTimeRecovery", "true"),
+            mend=_set_to(c, "PointInTimeRecovery", "true"),
             source=f"{DYNAMODB_API}, UpdateContinuousBackups",
         )
 
@@ -86,7 +86,7 @@ def index_missing(c: Configuration) -> Iterator[Finding]:
             resource="Table",
             measured=f"index {TIME_INDEX} is {found}",
             risk="Every query by time fails: 30_status by hours, and what no run's manifest names.",
-            mend=set_to(c, "TimeIndex", "true"),
+            mend=_set_to(c, "TimeIndex", "true"),
             source=KIT,
         )
 
@@ -147,6 +147,13 @@ def replica_missing(c: Configuration) -> Iterator[Finding]:
             mend=set_to(c, "ReplicaRegion", wanted),
             source=KIT,
         )
+
+
+def _set_to(c: Configuration, name: str, value: str) -> str:
+    """Return what mends the table: no parameter of this stack where another made it."""
+    if c.parameters.get("ExistingTableName"):
+        return "set it on the table itself, or by the stack that made it"
+    return set_to(c, name, value)
 
 
 def _units(c: Configuration) -> int:

@@ -52,6 +52,7 @@ IAM = "AWS IAM guide, Security best practices: least privilege"
 LOGS = "AWS CloudWatch Logs API, PutRetentionPolicy"
 ALARMS = "AWS CloudWatch API, PutMetricAlarm"
 CLOUDFORMATION = "AWS CloudFormation API, DetectStackDrift"
+_TLS = "aws:securetransport"
 KIT = "cloudformation.yaml and docs/decisions.md of this kit"
 
 
@@ -83,12 +84,40 @@ def texts(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, list | tuple) else []
 
 
-def is_open(statement: Statement) -> bool:
-    """Whether a statement of a resource's policy lets everybody in, without any condition."""
+def words(statement: Statement, name: str) -> str:
+    """Return what a statement names at a place, such as its actions, in words."""
+    return ", ".join(texts(statement.get(name))) or "nothing"
+
+
+def conditions(statement: Statement) -> list[tuple[str, str, list[str]]]:
+    """Return the conditions of a statement: operator and key, both in small letters, and values."""
+    found = statement.get("Condition")
+    held = found.items() if isinstance(found, Mapping) else ()
+    pairs = [(operator, key, value) for operator, one in held if isinstance(one, Mapping) for key, value in one.items()]
+    # A condition on a boolean may come as one.
+    return [
+        (str(operator).lower(), str(key).lower(), texts(value) or [str(value).lower()])
+        for operator, key, value in pairs
+    ]
+
+
+def is_of_all(statement: Statement) -> bool:
+    """Whether a statement of a resource's policy is of everybody."""
     principal = statement.get("Principal")
     named = [one for value in principal.values() for one in texts(value)] if isinstance(principal, Mapping) else []
-    everybody = "*" in [*texts(principal), *named]
-    return statement.get("Effect") == "Allow" and everybody and not statement.get("Condition")
+    return "*" in [*texts(principal), *named]
+
+
+def is_of_plain(statement: Statement) -> bool:
+    """Whether a statement is of what comes without TLS, and of all of it."""
+    found = [(key, [value.lower() for value in values]) for _operator, key, values in conditions(statement)]
+    return found == [(_TLS, ["false"])]
+
+
+def is_open(statement: Statement) -> bool:
+    """Whether a statement of a resource's policy lets everybody in; that it demands TLS keeps nobody out."""
+    keys = {key for _operator, key, _values in conditions(statement)}
+    return statement.get("Effect") == "Allow" and is_of_all(statement) and keys <= {_TLS}
 
 
 def frame(found: Iterable[Finding]) -> pd.DataFrame:

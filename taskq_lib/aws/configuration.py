@@ -84,11 +84,13 @@ def read(stack: Stack) -> Configuration:
     where AWS does not answer at all, or the stack's resources may not be listed.
     """
     listed = list(_resources(stack))
+    # A stack on another's table has none among its resources.
+    table = {"Table": stack.outputs["TableName"]} if "TableName" in stack.outputs else {}
     reader = _Reader(
         target=stack.target,
         caller=stack.target.identity()["arn"],
-        ids={"Stack": stack.name, "Account": "", **_named(listed, "PhysicalResourceId")},
-        kinds=_named(listed, "ResourceType"),
+        ids={"Stack": stack.name, "Account": "", **table, **_named(listed, "PhysicalResourceId")},
+        kinds={"Table": "AWS::DynamoDB::Table", **_named(listed, "ResourceType")},
     )
     # Asked for first: CloudFormation compares while the rest is read.
     detection = reader.read("cloudformation", "Stack", _begin_drift)
@@ -121,6 +123,7 @@ def _parts(reader: _Reader) -> dict[str, Any]:
         "other_mappings": tuple(_other_mappings(reader, queues)),
         "table": _table(reader),
         "role": reader.read("iam", "Role", described.role),
+        "scheduler_role": reader.read("iam", "SchedulerRole", described.role),
         "log_group": reader.read("logs", "LogGroup", described.log_group),
         "alarms": _alarms(reader),
         "topic": reader.read("sns", "AlarmTopic", described.topic),
@@ -206,18 +209,35 @@ def _alarms(reader: _Reader) -> tuple[Alarm, ...] | None:
     if found is None:
         return None
     there = {entry["AlarmName"] for entry in found}
-    gone = [resource for name, resource in names.items() if name not in there]
-    reader.missing.extend(Missing(resource=resource, kind="AWS::CloudWatch::Alarm") for resource in gone)
+    lacking = [resource for name, resource in names.items() if name not in there]
+    reader.missing.extend(Missing(resource=resource, kind="AWS::CloudWatch::Alarm") for resource in lacking)
+    told = {action for entry in found for action in entry.get("AlarmActions", [])}
+    # The stack's own topic is one of its resources, and read as such.
+    gone = _gone(reader.target, told - {reader.ids.get("AlarmTopic", "")})
     return tuple(
         Alarm(
             resource=names[entry["AlarmName"]],
             state=entry.get("StateValue", ""),
             actions=tuple(entry.get("AlarmActions", [])),
+            gone_actions=tuple(action for action in entry.get("AlarmActions", []) if action in gone),
             are_actions_enabled=bool(entry.get("ActionsEnabled", True)),
             reason=entry.get("StateReason", ""),
         )
         for entry in found
     )
+
+
+def _gone(target: Target, actions: Iterable[str]) -> set[str]:
+    """Return those topics that SNS says are not there; one that may not be read is taken to be there."""
+
+    def is_gone(arn: str) -> bool:
+        try:
+            described.topic(target.client("sns"), arn)
+        except ClientError as error:
+            return error.response["Error"].get("Code", "") in _GONE
+        return False
+
+    return {action for action in actions if action.split(":")[2:3] == ["sns"] and is_gone(action)}
 
 
 def _begin_drift(client: Any, name: str) -> str:
@@ -251,7 +271,8 @@ def _drifts(reader: _Reader, detection: str) -> list[Drift]:
         for row in deleted
         if row["LogicalResourceId"] not in known
     )
-    return [described.as_drift(row) for row in rows if row not in deleted]
+    found = (described.as_drift(row) for row in rows if row not in deleted)
+    return [one for one in found if one is not None]
 
 
 def _drifted(client: Any, name: str) -> list[dict[str, Any]]:

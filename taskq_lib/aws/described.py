@@ -9,6 +9,7 @@ import json
 import urllib.request
 import zipfile
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -96,7 +97,7 @@ def _changed_files(sha256: str, location: str) -> tuple[str, ...] | None:
     try:
         with urllib.request.urlopen(location, timeout=60) as answer:  # noqa: S310 - the scheme is checked above
             here, there = _sources(ours), _sources(answer.read())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, HTTPException, zipfile.BadZipFile):
         return None
     return tuple(sorted(name for name in here | there if here.get(name) != there.get(name)))
 
@@ -186,8 +187,27 @@ def account(client: Any, _id: str) -> Account:
     )
 
 
-def as_drift(row: Mapping[str, Any]) -> Drift:
-    """Return a drift from a row of DescribeStackResourceDrifts."""
-    differences = row.get("PropertyDifferences", [])
+def as_drift(row: Mapping[str, Any]) -> Drift | None:
+    """Return a drift from a row of DescribeStackResourceDrifts; None where values are only written otherwise."""
+    named = row.get("PropertyDifferences", [])
+    differences = [d for d in named if _plain(d["ActualValue"]) != _plain(d["ExpectedValue"])]
+    if named and not differences:
+        return None
     texts = [f"{d['PropertyPath']} is {d['ActualValue']}, not {d['ExpectedValue']}" for d in differences]
     return Drift(resource=row["LogicalResourceId"], differences=tuple(texts))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value such that two are equal that say the same: JSON parsed, numbers and booleans as texts."""
+    if isinstance(value, str):
+        try:
+            return _plain(json.loads(value))
+        except ValueError:
+            return value
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value)

@@ -125,6 +125,7 @@ def setup(values: Mapping[str, str]) -> usage.Setup:
         metrics_of_type=len(names.keys() - _OF_STACK_ONLY),
         n_alarms=rules.n_resources(text, "AWS::CloudWatch::Alarm", known),
         n_dashboards=rules.n_resources(text, "AWS::CloudWatch::Dashboard", known),
+        n_regions=2 if known["ReplicaRegion"] else 1,
     )
 
 

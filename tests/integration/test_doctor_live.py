@@ -369,6 +369,11 @@ SEEDED: dict[str, tuple[Spoil, str, str]] = {
     "index gone": (Live.no_index, "index_missing", "Table"),
     "provisioned billing": (Live.billing, "billing_provisioned", "Table"),
     "alarm without action": (lambda s: s.alarm(AlarmActions=[]), "alarm_without_action", "DeadLetterAlarm"),
+    "alarm that tells a topic that is gone": (
+        lambda s: s.alarm(AlarmActions=[f"{s.stack.outputs['TopicArn']}-gone"]),
+        "alarm_without_action", "DeadLetterAlarm"),
+    "an action that is denied": (
+        lambda s: s.allowing(Effect="Deny", Action="sqs:SendMessage", Resource="*"), "role_missing_action", "Role"),
     "alarm gone": (Live.alarm, "resource_missing", "DeadLetterAlarm"),
     "alarm actions disabled": (Live.alarm_actions, "alarm_actions_disabled", "AgeAlarm"),
     "alarm that rings": (Live.alarm_state, "alarm_rings", "ThrottleAlarm"),
@@ -417,6 +422,20 @@ def test_a_sound_stack_is_found_sound(live: Live, doctor_of: list[str], capsys: 
     assert live.findings() == set()
     assert main(doctor_of) == 0
     assert capsys.readouterr().out == f"stack doctor, CREATE_COMPLETE: {len(doctor.CHECKS)} checks, nothing found\n"
+
+
+def test_a_table_that_another_stack_made_is_checked(live: Live) -> None:
+    """A stack on the table of another finds what is wrong with it, and nothing before and after."""
+    second = Live(stacks.deploy(live.stack.target, "second", PARAMETERS | {"ExistingTableName": live.stack.table}))
+    second.subscribe()
+    change = live.expiring()
+    try:
+        assert second.findings() == set()
+        next(change)
+        assert second.findings() == {("time_to_live", "Table")}
+    finally:
+        next(change, None)
+        stacks.delete(second.stack, progress=lambda _status: None)
 
 
 def test_drift_is_found_with_its_values(live: Live, doctor_of: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from taskq_lib.analysis.doctor_security import NEEDED
+from taskq_lib.analysis.doctor_role import NEEDED, NEEDED_TO_SCHEDULE
 from taskq_lib.configuration import (
     Account,
     Alarm,
@@ -20,11 +20,15 @@ from taskq_lib.configuration import (
 )
 
 SQS, LAMBDA = "arn:aws:sqs:eu-central-1:123456789012", "arn:aws:lambda:eu-central-1:123456789012"
+ACCOUNT = "123456789012"
+SCHEDULER_ROLE = "arn:aws:iam::123456789012:role/sound-scheduler"
+GROUP = "arn:aws:scheduler:eu-central-1:123456789012:schedule-group/later"
 ROLE = "arn:aws:iam::123456789012:role/sound-role"
 TOPIC = "arn:aws:sns:eu-central-1:123456789012:alarms"
+TABLE = "arn:aws:dynamodb:eu-central-1:123456789012:table/status"
 PARTS = {
     "sqs:SendMessage": f"{SQS}:dead",
-    "dynamodb": "arn:aws:dynamodb:eu-central-1:123456789012:table/status",
+    "dynamodb": TABLE,
     "logs": "arn:aws:logs:eu-central-1:123456789012:log-group:/task/queue:*",
     "sqs": [f"{SQS}:tasks", f"{SQS}:urgent"],
 }
@@ -38,6 +42,9 @@ OUTPUTS = {
     "TableName": "status",
     "LogGroupName": "/task/queue",
     "FunctionName": "worker",
+    "TopicArn": TOPIC,
+    "ScheduleGroupName": "later",
+    "SchedulerRoleArn": SCHEDULER_ROLE,
 }
 PARAMETERS = {
     "VisibilityTimeoutSeconds": "1800",
@@ -65,6 +72,12 @@ TLS_ONLY = {
     "Principal": "*",
     "Action": "sqs:*",
     "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+}
+SCHEDULER = {
+    "Effect": "Allow",
+    "Principal": {"Service": "scheduler.amazonaws.com"},
+    "Action": "sts:AssumeRole",
+    "Condition": {"StringEquals": {"aws:SourceAccount": ACCOUNT, "aws:SourceArn": GROUP}},
 }
 
 Change = Callable[[Configuration], Configuration]
@@ -110,6 +123,14 @@ def sound() -> Configuration:
             arn=ROLE,
             inline=tuple({"Effect": "Allow", "Action": a, "Resource": resource_of(a)} for a in NEEDED),
             trust=({"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"},),
+        ),
+        scheduler_role=Role(
+            arn=SCHEDULER_ROLE,
+            inline=tuple(
+                {"Effect": "Allow", "Action": a, "Resource": [f"{SQS}:tasks", f"{SQS}:urgent", f"{SQS}:dead"]}
+                for a in NEEDED_TO_SCHEDULE
+            ),
+            trust=(SCHEDULER,),
         ),
         log_group=LogGroup(name="/task/queue", retention_days=14),
         alarms=(Alarm(resource="DeadLetterAlarm", actions=(TOPIC,)), Alarm(resource="AgeAlarm", actions=(TOPIC,))),

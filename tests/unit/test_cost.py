@@ -263,6 +263,38 @@ def test_alternatives_cost_what_their_prices_say() -> None:
     assert 0.3 * 11 < saved < 0.3 * 11 + 0.5
 
 
+def test_a_replica_is_written_and_stored_once_more() -> None:
+    """Each write, what is stored and what can be restored is paid for in each region; all else once."""
+    work = work_of(*plain_run())
+    one, two = (usd(work, Setup(n_regions=n)) for n in (1, 2))
+    kinds = ("DynamoDB: write", "DynamoDB: storage", "DynamoDB: point-in-time")
+    paid_twice = one.index.str.startswith(kinds)
+    assert two[paid_twice].to_numpy() == pytest.approx(2 * one[paid_twice].to_numpy())
+    assert two[~paid_twice].equals(one[~paid_twice])
+    assert cost.setup({"ReplicaRegion": "eu-west-1"}).n_regions == 2
+    assert cost.setup({}).n_regions == 1
+
+
+def test_message_groups_cost_the_share_of_tasks_that_have_one() -> None:
+    """A quarter of the tasks with a group pay the surcharge of fair queues on a quarter of the requests to send."""
+    tasks, attempts = plain_run()
+    groups = pd.array(["tenant" if i % 4 == 0 else None for i in range(len(tasks))], dtype="str")
+    work = work_of(tasks.assign(message_group=groups), attempts)
+    assert (work.sends, work.grouped_sends) == (100, 25)
+    assert ends(bill.quantities(work, Setup(), Setup()), "SQS: message groups") == (25.0, 25.0)
+    assert work_of(tasks, attempts).grouped_sends == 0
+
+
+def test_the_standard_queue_instead_of_a_fifo_one_has_no_groups() -> None:
+    """The groups of a FIFO run keep its order; a standard queue that takes its place is a plain one, not a fair one."""
+    tasks, attempts = plain_run(100)
+    groups = pd.array(["group"] * len(tasks), dtype="str")
+    work, fifo = work_of(tasks.assign(message_group=groups), attempts), Setup(is_fifo=True)
+    standard = bill.alternatives(fifo)["standard queue"]
+    for setup in (fifo, standard):
+        assert "SQS: message groups" not in set(bill.quantities(work, fifo, setup)["item"])
+
+
 def test_what_is_paid_by_the_month_is_spread_over_the_tasks() -> None:
     """Twice the tasks a month halve what alarms cost each, and leave what a run costs as it is."""
     work, setup = work_of(*plain_run()), Setup(n_alarms=10, n_dashboards=1, minimum_pollers=2)

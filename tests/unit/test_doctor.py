@@ -1,5 +1,6 @@
 """The doctor finds each thing that is wrong, and only that; on a sound stack it finds nothing."""
 
+import re
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -9,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskq_lib.analysis import doctor, doctor_function, doctor_security
-from taskq_lib.analysis.doctor_security import NEEDED
+from taskq_lib.analysis import doctor, doctor_function
+from taskq_lib.analysis.doctor_role import NEEDED, NEEDED_TO_SCHEDULE
 from taskq_lib.analysis.findings import Finding, Severity, frame, share, throttled_share
 from taskq_lib.aws import template
 from taskq_lib.configuration import (
@@ -30,8 +31,16 @@ from taskq_lib.configuration import (
 )
 from tests.unit import plain
 from tests.unit.configurations import (
+    ENVIRONMENT,
+    GROUP,
     LAMBDA,
+    OUTPUTS,
+    ROLE,
+    SCHEDULER,
     SQS,
+    TABLE,
+    TLS_ONLY,
+    TOPIC,
     Change,
     all_of,
     allowing,
@@ -59,6 +68,34 @@ def without(action: str) -> Change:
         return replace(before, role=replace(before.role, inline=kept))
 
     return change
+
+
+def on_resource(action: str, *resources: str) -> Change:
+    """Allow an action on these resources instead of those that it is needed on."""
+
+    def change(before: Configuration) -> Configuration:
+        assert before.role is not None
+        moved = tuple(
+            {**one, "Resource": list(resources)} if one["Action"] == action else one for one in before.role.inline
+        )
+        return replace(before, role=replace(before.role, inline=moved))
+
+    return change
+
+
+def denying(**statement: Any) -> Change:
+    """Add a statement to the role that denies."""
+    return allowing(**{"Effect": "Deny", **statement})
+
+
+def scheduler_trust(**statement: Any) -> Change:
+    """Change the statement by which EventBridge Scheduler may be its role."""
+    return setting("scheduler_role", trust=({**SCHEDULER, **statement},))
+
+
+def without_variable(name: str) -> dict[str, str]:
+    """Return the environment without a variable."""
+    return {one: value for one, value in ENVIRONMENT.items() if one != name}
 
 
 def on(day: date) -> Change:
@@ -121,6 +158,9 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
     "a filter on the mapping": (setting("mappings", 0, n_filters=1), C, "filter_criteria", "EventSourceMapping"),
     "mapping to another function": (
         setting("mappings", 0, function_arn=f"{LAMBDA}:function:other"), C, "mapping_elsewhere", "EventSourceMapping"),
+    "mapping to a function of a longer name": (
+        setting("mappings", 0, function_arn=f"{LAMBDA}:function:worker-2"), C, "mapping_elsewhere",
+        "EventSourceMapping"),
     "a second consumer": (noting(other_mappings=(OTHER,)), C, "second_consumer", "Queue"),
     "another source": (
         noting(other_mappings=(replace(OTHER, source_arn=f"{SQS}:strange"),)), W, "other_source", "Function"),
@@ -145,6 +185,9 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
         W, "memory_for_batch", "Function"),
     "attempts changed by hand": (environment(TASKQ_MAX_ATTEMPTS="4"), W, "environment_differs", "Function"),
     "another table": (environment(TASKQ_TABLE="other"), C, "environment_elsewhere", "Function"),
+    "a variable that is gone": (
+        setting("function", environment=without_variable("TASKQ_TABLE")), C, "environment_elsewhere", "Function"),
+    "no environment": (setting("function", environment={}), C, "environment_elsewhere", "Function"),
     "one queue of two": (environment(TASKQ_QUEUE_URLS="https://sqs/tasks"), C, "environment_elsewhere", "Function"),
     "runtime near its end": (
         all_of(setting("function", runtime="python3.11"), on(date(2027, 1, 2))), W, "runtime_end", "Function"),
@@ -177,6 +220,14 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
         setting("dead_letter_queue", policy=()), W, "tls_not_demanded", "DeadLetterQueue"),
     "queue open to everybody": (
         lambda c: setting("queues", 0, policy=(*c.queues[0].policy, OPEN))(c), C, "queue_open", "Queue"),
+    "queue open to everybody who comes with TLS": (
+        setting("queues", 0, policy=(TLS_ONLY, {**OPEN, "Condition": {"Bool": {"aws:SecureTransport": "true"}}})),
+        C, "queue_open", "Queue"),
+    "TLS demanded of one action": (
+        setting("queues", 0, policy=({**TLS_ONLY, "Action": "sqs:SendMessage"},)), W, "tls_not_demanded", "Queue"),
+    "TLS demanded of somebody": (
+        setting("queues", 0, policy=({**TLS_ONLY, "Principal": {"AWS": "arn:aws:iam::123456789012:user/a"}},)),
+        W, "tls_not_demanded", "Queue"),
     "wildcard action": (
         allowing(Action="sqs:*", Resource=f"{SQS}:tasks"), C, "role_wildcard_action", "Role"),
     "wildcard resource": (
@@ -189,6 +240,38 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
     "an action that is not needed": (
         allowing(Action="sqs:PurgeQueue", Resource=f"{SQS}:tasks"), W, "role_unneeded_action", "Role"),
     "an action that is missing": (without("dynamodb:PartiQLUpdate"), C, "role_missing_action", "Role"),
+    "dead letters allowed to the queue alone": (
+        on_resource("sqs:SendMessage", f"{SQS}:tasks"), C, "role_missing_action", "Role"),
+    "messages of the second queue not allowed": (
+        on_resource("sqs:ReceiveMessage", f"{SQS}:tasks"), C, "role_missing_action", "Role"),
+    "an action that is denied": (
+        denying(Action="dynamodb:PartiQL*", Resource="*"), C, "role_missing_action", "Role"),
+    "an action that is denied on one queue": (
+        denying(NotAction="sqs:SendMessage", Resource=f"{SQS}:urgent"), C, "role_missing_action", "Role"),
+    "a queue whose name begins like the stack's": (
+        allowing(Action="sqs:SendMessage", Resource=f"{SQS}:tasks-of-billing"), W, "role_other_resource", "Role"),
+    "all queues whose names begin like the stack's": (
+        allowing(Action="sqs:SendMessage", Resource=f"{SQS}:tasks*"), C, "role_wildcard_resource", "Role"),
+    "a table whose name begins like the stack's": (
+        allowing(Action="dynamodb:PartiQLInsert", Resource=f"{TABLE}-of-billing"), W, "role_other_resource", "Role"),
+    "a schedule that may not send to the second queue": (
+        setting("scheduler_role", inline=(
+            {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": [f"{SQS}:tasks", f"{SQS}:dead"]},)),
+        C, "role_missing_action", "SchedulerRole"),
+    "a schedule that may do more": (
+        setting("scheduler_role", inline=(
+            {"Effect": "Allow", "Action": "sqs:*", "Resource": [f"{SQS}:tasks", f"{SQS}:urgent", f"{SQS}:dead"]},)),
+        C, "role_wildcard_action", "SchedulerRole"),
+    "a schedule as administrator": (
+        setting("scheduler_role", attached=("arn:aws:iam::aws:policy/AdministratorAccess",)),
+        C, "role_attached_policy", "SchedulerRole"),
+    "schedules of whoever has the account": (scheduler_trust(Condition={}), W, "role_trust_group", "SchedulerRole"),
+    "schedules of another group": (
+        scheduler_trust(Condition={"ArnEquals": {"aws:sourcearn": GROUP.replace("later", "other")}}),
+        W, "role_trust_group", "SchedulerRole"),
+    "the scheduler's role for Lambda": (
+        scheduler_trust(Principal={"Service": ["scheduler.amazonaws.com", "lambda.amazonaws.com"]}),
+        C, "role_trust", "SchedulerRole"),
     "administrator": (
         setting("role", attached=("arn:aws:iam::aws:policy/AdministratorAccess",)), C, "role_attached_policy", "Role"),
     "a managed policy": (
@@ -209,6 +292,11 @@ SEEDED: dict[str, tuple[Change, Severity, str, str]] = {
         noting(missing=(Missing(resource="AgeAlarm", kind="AWS::CloudWatch::Alarm"),)), W, "resource_missing",
         "AgeAlarm"),
     "alarm without action": (setting("alarms", 0, actions=()), W, "alarm_without_action", "DeadLetterAlarm"),
+    "alarm that tells another topic": (
+        setting("alarms", 0, actions=(f"{TOPIC}-of-billing",)), I, "alarm_elsewhere", "DeadLetterAlarm"),
+    "alarm that tells a topic that is gone": (
+        setting("alarms", 0, actions=(f"{TOPIC}-gone",), gone_actions=(f"{TOPIC}-gone",)),
+        W, "alarm_without_action", "DeadLetterAlarm"),
     "alarm with its actions disabled": (
         setting("alarms", 1, are_actions_enabled=False), W, "alarm_actions_disabled", "AgeAlarm"),
     "alarm that rings": (setting("alarms", 1, state="ALARM"), I, "alarm_rings", "AgeAlarm"),
@@ -261,6 +349,31 @@ def test_a_task_may_expire_while_it_waits_for_its_retries() -> None:
     found = doctor.examine(setting("queues", 0, retention_s=900)(sound()))
     assert [one.check for one in found] == ["retention_below_retries", "retention_short"]
     assert found[0].measured == "messages kept 900 s, retries may wait 900 s"
+
+
+def test_an_alias_of_the_function_is_the_function() -> None:
+    """A mapping to an alias or a version of the stack's function leads to it."""
+    assert doctor.examine(setting("mappings", 0, function_arn=f"{LAMBDA}:function:worker:live")(sound())) == []
+
+
+def test_an_alarm_may_tell_more_than_the_stacks_topic() -> None:
+    """An action beside the stack's topic is none of its business."""
+    both = (f"{TOPIC}-of-billing", TOPIC)
+    assert doctor.examine(setting("alarms", 0, actions=both)(sound())) == []
+
+
+def test_what_belongs_to_a_table_of_somebody_else_is_mended_there() -> None:
+    """A stack on a table that it did not make cannot set it by a parameter, and the finding does not say so."""
+    change = all_of(parameters(ExistingTableName="status"), setting("table", is_restorable=False, ttl_attribute=None))
+    found = doctor.examine(change(sound()))
+    assert [one.check for one in found] == ["point_in_time_recovery", "time_to_live"]
+    assert found[0].mend == "set it on the table itself, or by the stack that made it"
+
+
+def test_an_older_stack_names_its_queue_by_the_older_variable() -> None:
+    """A function of an earlier template has TASKQ_QUEUE_URL instead of TASKQ_QUEUE_URLS; nothing is gone."""
+    older = without_variable("TASKQ_QUEUE_URLS") | {"TASKQ_QUEUE_URL": "https://sqs/tasks"}
+    assert doctor.examine(setting("function", environment=older)(sound())) == []
 
 
 def test_the_default_stack_gets_one_warning() -> None:
@@ -337,6 +450,24 @@ def test_the_table_of_findings_is_typed() -> None:
         assert {str(dtype) for dtype in table.dtypes[1:]} == {"str"}
 
 
+def test_what_is_shown_has_no_whole_account_number() -> None:
+    """A report shows of each account its last four digits, as of the caller's; ids and other numbers stay whole."""
+    uuid = "14e0db71-5d35-4eb5-b481-123456789012"
+    spoiled = all_of(
+        noting(other_mappings=(replace(OTHER, resource=uuid, source_arn=f"{SQS}:strange"),)),
+        setting("role", trust=({"Effect": "Allow", "Principal": {"AWS": "999999999999"}},)),
+        setting("function", log_group="/1234567890123"),
+        noting(unreadable=(Unreadable(resource="Table", reason=f"{ROLE} lacks https://sqs/123456789012/tasks."),)),
+    )
+    found = doctor.examine(spoiled(sound()))
+    shown = doctor.masked(found)
+    text = " ".join(f"{one.measured} {one.risk} {one.mend}" for one in shown)
+    assert re.findall(r"(?<![\w-])\d{12}(?![\w-])", text) == []
+    for kept in (uuid, "/1234567890123", "...9012:strange", "...9999", "https://sqs/...9012/tasks"):
+        assert kept in text
+    assert [(one.check, one.severity) for one in shown] == [(one.check, one.severity) for one in found]
+
+
 def test_the_record_counts_what_it_lists() -> None:
     """The document for a script says how many checks there were and how many findings of each severity."""
     read = all_of(SEEDED["drift"][0], SEEDED["index gone"][0])(sound())
@@ -359,10 +490,11 @@ def resources() -> dict[str, Any]:
 
 
 def test_the_role_needs_what_the_template_allows() -> None:
-    """The actions that the doctor takes for needed are those of the template's role, no more and no fewer."""
-    [policy] = resources()["Role"]["Properties"]["Policies"]
-    found = [one["Action"] for one in policy["PolicyDocument"]["Statement"]]
-    assert {name for one in found for name in ([one] if isinstance(one, str) else one)} == set(NEEDED)
+    """The actions that the doctor takes for needed are those of the template's roles, no more and no fewer."""
+    for role, needed in (("Role", NEEDED), ("SchedulerRole", NEEDED_TO_SCHEDULE)):
+        [policy] = resources()[role]["Properties"]["Policies"]
+        found = [one["Action"] for one in policy["PolicyDocument"]["Statement"]]
+        assert {name for one in found for name in ([one] if isinstance(one, str) else one)} == set(needed)
 
 
 def test_the_environment_is_known() -> None:
@@ -436,7 +568,7 @@ CONFIGURATIONS = st.builds(
     region=TEXT,
     read_at=st.datetimes(timezones=st.just(UTC)),
     parameters=st.dictionaries(st.sampled_from([*template.parameters(), "Alarms", "ReplicaRegion", "FifoQueue"]), TEXT),
-    outputs=st.dictionaries(st.sampled_from(["QueueArn", "DeadLetterQueueArn", "TableName", "LogGroupName"]), TEXT),
+    outputs=st.dictionaries(st.sampled_from([*OUTPUTS]), TEXT),
     queues=several(Queue),
     dead_letter_queue=st.none() | part(Queue),
     function=st.none() | part(Function),
@@ -444,6 +576,7 @@ CONFIGURATIONS = st.builds(
     other_mappings=several(EventSource),
     table=st.none() | part(Table),
     role=st.none() | part(Role),
+    scheduler_role=st.none() | part(Role),
     log_group=st.none() | part(LogGroup),
     alarms=st.none() | several(Alarm),
     topic=st.none() | part(Topic),
@@ -472,9 +605,31 @@ def test_a_runtime_is_told_in_time(days: int) -> None:
     assert [one.severity for one in found] == wanted
 
 
-def test_own_resources_are_told_from_wider_ones() -> None:
-    """A log stream of the own group is the stack's; the same name behind a wildcard account is not."""
-    read = sound()
-    assert doctor_security._is_ours(read, "arn:aws:logs:eu-central-1:123456789012:log-group:/task/queue:*")
-    assert not doctor_security._is_ours(read, "arn:aws:logs:*:*:log-group:/task/queue:*")
-    assert not doctor_security._is_ours(read, "*")
+@pytest.mark.parametrize(
+    ("resource", "found"),
+    [
+        ("arn:aws:logs:eu-central-1:123456789012:log-group:/task/queue:*", []),
+        (TABLE, []),
+        ("arn:aws:logs:*:*:log-group:/task/queue:*", ["role_wildcard_resource"]),
+        ("arn:aws:logs:eu-central-1:123456789012:log-group:/task/queue*", ["role_wildcard_resource"]),
+        ("*", ["role_wildcard_resource"]),
+    ],
+)
+def test_own_resources_are_told_from_wider_ones(resource: str, found: list[str]) -> None:
+    """The own table and the streams of the own group are the stack's; a wider name is not."""
+    change = allowing(Action="logs:PutLogEvents", Resource=resource)
+    assert [one.check for one in doctor.examine(change(sound()))] == found
+
+
+def test_a_policy_may_be_written_in_other_ways() -> None:
+    """What denies everything without TLS does so whoever it names as everybody, and however it spells the action."""
+    other = {"Principal": {"AWS": "*"}, "Action": ["SQS:*"], "Condition": {"Bool": {"aws:securetransport": False}}}
+    assert doctor.examine(setting("queues", 0, policy=({**TLS_ONLY, **other},))(sound())) == []
+    inside = {**OPEN, "Condition": {"StringEquals": {"aws:SourceAccount": "123456789012"}}}
+    assert doctor.examine(setting("queues", 0, policy=(TLS_ONLY, inside))(sound())) == []
+
+
+def test_what_is_denied_without_tls_is_allowed_with_it() -> None:
+    """A role may deny what comes without TLS; the function comes with it."""
+    plain = {"Bool": {"aws:SecureTransport": "false"}}
+    assert doctor.examine(denying(Action="sqs:*", Resource="*", Condition=plain)(sound())) == []

@@ -1,10 +1,15 @@
 """Whoever runs the doctor may not see everything: what is denied, gone or refused is said, and the rest is checked."""
 
+import io
 import json
+import urllib.request
 from collections.abc import Iterator
+from http.client import IncompleteRead
 
 import boto3
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
 
@@ -12,7 +17,7 @@ from taskq_lib.analysis import doctor
 from taskq_lib.aws import configuration, described
 from taskq_lib.aws import stack as stacks
 from taskq_lib.aws.target import Target
-from taskq_lib.configuration import Configuration
+from taskq_lib.configuration import Configuration, Drift
 
 REGION = "eu-central-1"
 READER = "arn:aws:iam::123456789012:user/reader"
@@ -68,7 +73,7 @@ def target() -> Iterator[Target]:
         yield Target(name="aws", session=session, region=REGION)
 
 
-def read_without(target: Target, *actions: str) -> Configuration:
+def read_without(target: Target, *actions: str, name: str = "small") -> Configuration:
     """Read the stack as a user who is denied `actions`; of drift and the account moto knows nothing."""
     iam, denied = target.client("iam"), [*actions, "cloudformation:DetectStackDrift"]
     statements = [
@@ -81,7 +86,7 @@ def read_without(target: Target, *actions: str) -> Configuration:
     session = boto3.Session(region_name=REGION, aws_access_key_id=key_id, aws_secret_access_key=secret)
     reader = Target(name="aws", session=session, region=REGION)
     enforced = set_initial_no_auth_action_count(0)
-    found: Configuration = enforced(lambda: configuration.read(stacks.describe(reader, "small")))()
+    found: Configuration = enforced(lambda: configuration.read(stacks.describe(reader, name)))()
     return found
 
 
@@ -125,6 +130,27 @@ def test_what_is_allowed_is_read(target: Target) -> None:
     assert found.topic.n_confirmed == 0
 
 
+def test_a_table_that_another_stack_made_is_checked_as_well(target: Target) -> None:
+    """A stack on a table that it did not make names it by its output, and that table is read."""
+    cloudformation = target.client("cloudformation")
+    made = cloudformation.describe_stack_resource(StackName="small", LogicalResourceId="Table")
+    name = made["StackResourceDetail"]["PhysicalResourceId"]
+    body = "Resources: {Queue: {Type: AWS::SQS::Queue}}\nOutputs: {QueueUrl: {Value: !Ref Queue}, TableName: {Value: "
+    cloudformation.create_stack(StackName="second", TemplateBody=f"{body}{name}}}}}")
+    found = read_without(target, name="second")
+    assert found.table is not None
+    assert (found.table.name, found.table.is_restorable, found.table.ttl_attribute) == (name, False, None)
+    assert ("point_in_time_recovery", "Table") in {(one.check, one.resource) for one in doctor.examine(found)}
+
+
+def test_an_alarm_of_a_topic_that_is_gone_says_so(target: Target) -> None:
+    """Of the topics that alarms tell, those that are not there are found; one that is there is not."""
+    there = target.client("sns").create_topic(Name="there")["TopicArn"]
+    gone = f"{there}-gone"
+    other = "arn:aws:automate:eu-central-1:ec2:stop"
+    assert configuration._gone(target, {there, gone, other}) == {gone}
+
+
 def test_what_is_gone_is_missing(target: Target) -> None:
     """A resource that was deleted by hand is listed, once, with its type."""
     stack = stacks.describe(target, "small")
@@ -152,3 +178,52 @@ def test_code_that_cannot_be_loaded_is_not_called_changed() -> None:
     assert described._changed_files("other", "") is None
     assert described._changed_files("other", "file:///etc/passwd") is None
     assert described._changed_files("other", "http://127.0.0.1:1/code.zip") is None
+
+
+def test_code_that_comes_in_part_is_not_called_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that ends before the zip does, ends the check no more than one that never began."""
+    answer = io.BytesIO()
+    monkeypatch.setattr(answer, "read", lambda: (_ for _ in ()).throw(IncompleteRead(b"PK")), raising=False)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_args, **_options: answer)
+    assert described._changed_files("other", "https://example.com/code.zip") is None
+
+
+def drifted(*differences: tuple[str, str]) -> Drift | None:
+    """Return what is made of a row of CloudFormation with differences of expected and actual value."""
+    rows = [{"PropertyPath": "/A", "ExpectedValue": was, "ActualValue": now} for was, now in differences]
+    return described.as_drift({"LogicalResourceId": "Queue", "PropertyDifferences": rows})
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ("100", "100.0"),
+        ('"100"', "100"),
+        ("true", '"true"'),
+        ('{"a": 1, "b": ["2"]}', '{"b":[2],"a":"1"}'),
+        ('{"policy": "{\\"x\\": true}"}', '{"policy": {"x": "true"}}'),
+    ],
+)
+def test_a_value_that_is_only_written_otherwise_is_no_drift(was: str, now: str) -> None:
+    """Numbers and booleans as texts, and JSON with other spaces or another order of its keys, are the same."""
+    assert drifted((was, now)) is None
+    assert drifted((was, now), ("1", "2")) == Drift(resource="Queue", differences=("/A is 2, not 1",))
+
+
+@pytest.mark.parametrize(("was", "now"), [("100", "1000"), ("a", "A"), ("true", "1"), ("[1, 2]", "[2, 1]"), ("", "0")])
+def test_another_value_is_drift(was: str, now: str) -> None:
+    """Another number, another text and another order of a list are drift."""
+    assert drifted((was, now)) is not None
+
+
+def test_a_resource_that_drifted_without_a_word_has_drifted() -> None:
+    """Where CloudFormation names no property, its word that the resource was modified counts."""
+    assert drifted() == Drift(resource="Queue", differences=())
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_any_values_can_be_compared(was: str, now: str) -> None:
+    """Whatever the two values are, they are compared; a value is no drift from itself."""
+    assert drifted((was, was)) is None
+    found = drifted((was, now))
+    assert found is None or len(found.differences) == 1
