@@ -36,9 +36,10 @@ def invocations(reports: pd.DataFrame, attempts: pd.DataFrame) -> pd.DataFrame:
     so one that ran out of memory or time is known by its report alone, whose status is not success: it has no tasks
     here, and may be another run's of the same time.
 
-    Columns: `request_id`, `ended_at`, `duration_s`, `init_s`, `memory_mb`, `max_memory_mb` and `status` from its report (missing where there is none, or it does not say); `cold_start` (by the
-    report or, where that is silent, by the function's own note), `n_tasks`, `n_failed`, and the attempt that took
-    longest: `longest_s`, `longest_task`. Raises `BadInput` for a missing column.
+    Columns: `request_id`, `ended_at`, `duration_s`, `init_s`, `memory_mb`, `max_memory_mb` and `status` from its report
+    (missing where there is none, or it does not say); `cold_start` (by the report or, where that is silent, by the
+    function's own note), `n_tasks`, `n_failed`, and the attempt that took longest: `longest_s`, `longest_task`.
+    Raises `BadInput` for a missing column.
     """
     require(reports, "reports", "request_id", *_SAID)
     require(attempts, "attempts", "task_id", "request_id", "started_at", "finished_at", "outcome", "cold_start")
