@@ -43,8 +43,9 @@ def control_room(
 ) -> list[Axes]:
     """Draw backlog, age of the oldest, throughput, failures and concurrency, from `monitor.timeline`; the five axes.
 
-    `samples` (at, n_visible, n_in_flight) are drawn into the first panel, and of `metrics` (metric, at, value) the
-    age of the oldest message, the throttles and the concurrency into theirs, where there are any.
+    `samples` (at, n_visible, n_in_flight) are drawn into the first panel, and of `metrics` (metric, resource, at,
+    value) the age of the queues' oldest message, the throttles and the function's concurrency into theirs, where there
+    are any.
     """
     require(timeline, "timeline", "at", "interval_s", "backlog", "oldest_s", "failed_share", "invocations")
     if ax is None:
@@ -117,14 +118,21 @@ def _sampled(ax: Axes, samples: pd.DataFrame) -> None:
 
 def _published(panels: Sequence[Axes], metrics: pd.DataFrame) -> None:
     """Draw what CloudWatch published of the age of the oldest message, of throttles and of concurrency."""
-    for name, panel, label in (
-        ("ApproximateAgeOfOldestMessage", panels[1], "oldest message (CloudWatch)"),
-        ("ConcurrentExecutions", panels[4], "concurrency (CloudWatch, maximum)"),
+    for name, resources, panel, label in (
+        # A dead letter is days old, and nobody waits for it.
+        ("ApproximateAgeOfOldestMessage", ("queue", "second queue"), panels[1], "oldest message (CloudWatch)"),
+        ("ConcurrentExecutions", ("function",), panels[4], "concurrency (CloudWatch, maximum)"),
     ):
-        rows = metrics[metrics["metric"] == name]
+        rows = metrics[(metrics["metric"] == name) & metrics["resource"].isin(resources)]
         if len(rows):
             highest = rows.groupby("at", as_index=False)["value"].max()
             panel.plot(days(highest["at"]), highest["value"], "D", color=BLACK, markersize=4, label=label)
+    throttled = metrics[(metrics["metric"] == "Throttles") & (metrics["value"] > 0)]
+    if len(throttled):
+        # Marks, since a count has no height on an axis of shares.
+        label = f"throttles: {throttled['value'].sum():,.0f} (CloudWatch)"
+        height, on_top = [0.93] * len(throttled), panels[3].get_xaxis_transform()
+        panels[3].plot(days(throttled["at"]), height, "v", color=BLACK, markersize=5, label=label, transform=on_top)
 
 
 def _titles(timeline: pd.DataFrame, width_s: float) -> list[str]:

@@ -59,6 +59,9 @@ class Table:
             open_ = [i for i in open_ if i < len(statements) and code_of(answers[i]) in _PASSING]
             if not open_:
                 break
+        if open_:
+            # A batch gives its messages back for this, without an error that Lambda counts: only the log says so.
+            log("taskq.store_refused", level="ERROR", error=answers[open_[0]]["Error"], nStatements=len(open_))
         return answers
 
     def _request(self, statements: Sequence[Statement]) -> Sequence[Answer]:

@@ -30,12 +30,16 @@ _FRAME = re.compile(r'File "([^"\n]{1,500})", line (\d{1,7}), in (\S{1,200})')
 
 
 def invocations(reports: pd.DataFrame, attempts: pd.DataFrame) -> pd.DataFrame:
-    """Return one row an invocation that ran attempts of `attempts` (the status table's), the slowest first.
+    """Return one row an invocation, the slowest first: each that ran attempts of `attempts`, and each that was killed.
 
-    `reports` are the platform's. Columns: `request_id`, `ended_at`, `duration_s`, `init_s`, `memory_mb`,
-    `max_memory_mb` and `status` from its report (missing where there is none, or it does not say); `cold_start` (by the
-    report or, where that is silent, by the function's own note), `n_tasks`, `n_failed`, and the attempt that took
-    longest: `longest_s`, `longest_task`. Raises `BadInput` for a missing column.
+    Attempts are the status table's, `reports` the platform's. An attempt that is lost does not say in which invocation,
+    so one that ran out of memory or time is known by its report alone, whose status is not success: it has no tasks
+    here, and may be another run's of the same time.
+
+    Columns: `request_id`, `ended_at`, `duration_s`, `init_s`, `memory_mb`, `max_memory_mb` and `status` from its report
+    (missing where there is none, or it does not say); `cold_start` (by the report or, where that is silent, by the
+    function's own note), `n_tasks`, `n_failed`, and the attempt that took longest: `longest_s`, `longest_task`.
+    Raises `BadInput` for a missing column.
     """
     require(reports, "reports", "request_id", *_SAID)
     require(attempts, "attempts", "task_id", "request_id", "started_at", "finished_at", "outcome", "cold_start")
@@ -51,8 +55,10 @@ def invocations(reports: pd.DataFrame, attempts: pd.DataFrame) -> pd.DataFrame:
     )
     longest = rows.sort_values("took_s").drop_duplicates("request_id", keep="last").set_index("request_id")["task_id"]
     said = reports.drop_duplicates("request_id", keep="last").set_index("request_id")[_SAID]
-    table = table.join(said).assign(longest_task=longest)
-    table["cold_start"] = table["init_s"].notna() | table["noted"].astype("bool")
+    killed = said.index[said["status"].notna() & (said["status"] != "success")]
+    table = table.reindex(table.index.union(killed, sort=False).rename("request_id")).join(said)
+    table = table.assign(longest_task=longest).fillna({"n_tasks": 0, "n_failed": 0})
+    table["cold_start"] = table["init_s"].notna() | table["noted"].astype("boolean").fillna(value=False).astype("bool")
     joined = table.reset_index()[list(_JOINED)].astype(_JOINED)
     return joined.sort_values("duration_s", ascending=False, na_position="last", ignore_index=True)
 

@@ -29,8 +29,9 @@ SAMPLE_COLUMNS: dict[str, Any] = {
     "n_in_flight_second": "Int64",
     **{f"n_{state}": "Int64" for state in State},
 }
-#: An index follows its table within a second, usually; what is later than this is counted late, never twice.
-OVERLAP = timedelta(seconds=5)
+#: The index by time has when an attempt ended, and all of a batch are written at its end: as late as the function may
+#: run. This on top is for the index, which follows its table within a second, usually, and for clocks that differ.
+MARGIN = timedelta(seconds=5)
 _FINAL = (State.COMPLETED, State.DEAD_LETTERED)
 
 
@@ -60,11 +61,15 @@ def frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def watch(stack: Stack, every_s: float = 1.0) -> Iterator[dict[str, Any]]:
     """Yield a sample of the stack about every `every_s` seconds, for as long as it is asked.
 
-    A sample counts the queues and, where the stack has the index by time, reads what changed since the one before:
-    one query a shard, each change once to a few times, so the cost follows the traffic and not the table's size. At
-    most a quarter of the time is spent asking.
+    A sample counts the queues and, where the stack has the index by time, reads what changed lately: one query a shard,
+    each change again for as long as the function may run, so the cost follows the traffic and that time, and not the
+    table's size. At most a quarter of the time is spent asking.
     """
-    seen = _Final(since=datetime.now(UTC) - timedelta(seconds=1))
+    seen = _Final()
+    if stack.time_index is not None:
+        # What was final before is known from now on, and not counted.
+        _newly_final(stack, seen)
+        seen.n = dict.fromkeys(_FINAL, 0)
     while True:
         asked_at = time.monotonic()
         final = {} if stack.time_index is None else _newly_final(stack, seen)
@@ -77,7 +82,6 @@ def watch(stack: Stack, every_s: float = 1.0) -> Iterator[dict[str, Any]]:
 class _Final:
     """What a watch has seen become final."""
 
-    since: datetime  #: Changes from here on are read next
     n: dict[State, int] = field(default_factory=lambda: dict.fromkeys(_FINAL, 0))
     ids: dict[str, float] = field(default_factory=dict)  #: Task id -> Unix seconds of its last change; recent ones
 
@@ -85,14 +89,14 @@ class _Final:
 def _newly_final(stack: Stack, seen: _Final) -> dict[State, int]:
     """Read what changed since the last call, and return how many tasks became final since the watch began."""
     asked_at = datetime.now(UTC)
+    since = asked_at - timedelta(seconds=int(stack.parameters["FunctionTimeoutSeconds"])) - MARGIN
     # Clocks differ: what the function stamps later than ours is read as well.
     until = asked_at + timedelta(hours=1)
-    for item in status.changed(stack, seen.since, until, ProjectionExpression="taskId, #status, deadLettered, #at"):
+    for item in status.changed(stack, since, until, ProjectionExpression="taskId, #status, deadLettered, #at"):
         state = state_of(item)
         if state in _FINAL and item["taskId"] not in seen.ids:
             seen.n[state] += 1
             seen.ids[item["taskId"]] = item["timestamp"]
     # What is older than this cannot be read again.
-    seen.since = max(seen.since, asked_at - OVERLAP)
-    seen.ids = {task_id: at for task_id, at in seen.ids.items() if at >= seen.since.timestamp()}
+    seen.ids = {task_id: at for task_id, at in seen.ids.items() if at >= since.timestamp()}
     return dict(seen.n)

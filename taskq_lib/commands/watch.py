@@ -1,7 +1,8 @@
 """Watch a stack live: its queues once a second, what became final since, and when the backlog will be gone.
 
 It ends by itself once the queues have been empty for three samples (exit code 0), or after --for seconds (exit code 1
-where they are not empty then). What it reads costs requests: a few a second, and one read of each task that changes.
+where they are not empty then). What it reads costs requests: a few a sample, and in each the tasks that changed within
+the function's timeout.
 """
 
 from __future__ import annotations

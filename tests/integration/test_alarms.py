@@ -23,8 +23,8 @@ pytestmark = pytest.mark.integration
 
 #: Alarm -> values within one window with which it must be silent, and such that must raise it.
 RECORDED: dict[str, tuple[Sequence[float], Sequence[float]]] = {
-    "BacklogAlarm": ([5, 0, 7], [5, 1, 7]),  # it was empty for once
-    "SecondBacklogAlarm": ([5, 0, 7], [5, 1, 7]),
+    "BacklogAlarm": ([5_000, 999, 7_000], [5_000, 1_000, 7_000]),  # it was shorter for once
+    "SecondBacklogAlarm": ([5_000, 999, 7_000], [5_000, 1_000, 7_000]),
     "TaskFailureAlarm": ([0] * 19 + [1], [0] * 9 + [1]),  # 1 of 20, 1 of 10
     "AttemptFailureAlarm": ([0] * 9 + [1], [0] * 3 + [1]),  # 1 of 10, 1 of 4
     "StoreAlarm": ([0, 0], [0, 1]),

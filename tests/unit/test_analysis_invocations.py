@@ -42,6 +42,26 @@ def test_an_invocation_has_both_sides() -> None:
     assert found["cold_start"].tolist() == [True, False, False]
 
 
+def test_an_invocation_that_was_killed_is_seen() -> None:
+    """One that ran out of memory or time has no attempt to its name, and is listed with what it used and its status."""
+    full = {"memory_mb": 128, "max_memory_mb": 128}
+    killed = reports(
+        {"request_id": "k", "duration_s": 300.0, "status": "timeout", **full},
+        {"request_id": "m", "duration_s": 2.0, "init_s": 1.0, "status": "error", **full},
+        {"request_id": "another run's", "duration_s": 99.0, "status": "success", **full},
+    )
+    said = pd.concat([REPORTS[:2], killed], ignore_index=True)
+    found = invocations.invocations(said, ATTEMPTS)
+    assert found["request_id"].tolist() == ["k", "a", "m", "b", "c"]
+    assert found["status"].tolist()[:3:2] == ["timeout", "error"]
+    assert found["n_tasks"].tolist() == [0, 2, 0, 1, 1]
+    assert found["n_failed"].tolist() == [0, 1, 0, 0, 1]
+    assert found["longest_task"].isna().tolist() == [True, False, True, False, False]
+    assert found["cold_start"].tolist() == [False, True, True, False, False]
+    assert str(invocations.memory(found)["says"]).startswith("128 of 128 MB used at most, 0 % free; nearly full")
+    assert invocations.invocations(killed, ATTEMPTS[:0])["request_id"].tolist() == ["k", "m"]
+
+
 def test_cold_starts_are_counted_and_timed() -> None:
     """One of three invocations is cold, with the time the platform says, and its duration beside a warm one's."""
     found = invocations.cold_starts(invocations.invocations(REPORTS, ATTEMPTS))

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from taskq_lib import plots, plots_monitor
 from taskq_lib.analysis import monitor
@@ -83,23 +84,55 @@ def test_what_sqs_and_cloudwatch_counted_is_drawn_over_it() -> None:
     found = course(synthetic_run(200))
     plain = dict.fromkeys(live.SAMPLE_COLUMNS)
     samples = live.frame([plain | {"at": at(i), "n_visible": 5 * i, "n_in_flight": i} for i in range(4)])
-    point = {
-        "namespace": "AWS/X",
-        "resource": "r",
-        "statistic": "Maximum",
-        "at": at(1),
-        "period_s": 60,
-        "unit": "Count",
-    }
-    names = {"ApproximateAgeOfOldestMessage": 7.0, "ConcurrentExecutions": 9.0}
-    published = metrics.frame([point | {"metric": name, "value": value} for name, value in names.items()])
-    panels = plots_monitor.control_room(found, samples, published)
+    panels = plots_monitor.control_room(
+        found,
+        samples,
+        published(
+            ("ApproximateAgeOfOldestMessage", "queue", 1, 7.0),
+            ("ConcurrentExecutions", "function", 1, 9.0),
+        ),
+    )
     png(panels[0])
-    drawn = {line.get_label(): np.asarray(line.get_ydata()).tolist() for panel in panels for line in panel.lines}
+    drawn = curves(panels)
     assert drawn["visible (SQS)"] == [0, 5, 10, 15]
     assert drawn["in flight (SQS)"] == [0, 1, 2, 3]
     assert drawn["oldest message (CloudWatch)"] == [7]
     assert drawn["concurrency (CloudWatch, maximum)"] == [9]
+
+
+def published(*points: tuple[str, str, float, float]) -> pd.DataFrame:
+    """Return data points of CloudWatch: metric, resource, second and value."""
+    same = {"namespace": "AWS/X", "statistic": "Maximum", "period_s": 60, "unit": "Count"}
+    names = ("metric", "resource", "at", "value")
+    return metrics.frame([same | dict(zip(names, (m, of, at(s), value), strict=True)) for m, of, s, value in points])
+
+
+def curves(panels: list[Axes]) -> dict[object, list[float]]:
+    """Return what is drawn as lines or marks, by its label."""
+    return {line.get_label(): np.asarray(line.get_ydata()).tolist() for panel in panels for line in panel.lines}
+
+
+def test_a_dead_letter_is_not_the_oldest_message() -> None:
+    """The age is that of the queues alone: a letter is days old, and nobody waits for it."""
+    points = [("queue", 1, 7.0), ("second queue", 1, 8.0), ("dead-letter queue", 1, 86_400.0), ("queue", 61, 5.0)]
+    ages = published(*[("ApproximateAgeOfOldestMessage", *point) for point in points])
+    panels = plots_monitor.control_room(course(synthetic_run(200)), metrics=ages)
+    assert curves(panels)["oldest message (CloudWatch)"] == [8, 5]
+    letters = ages[ages["resource"] == "dead-letter queue"]
+    panels = plots_monitor.control_room(course(synthetic_run(200)), metrics=letters)
+    assert "oldest message (CloudWatch)" not in curves(panels)
+
+
+def test_throttles_are_marked_among_the_failures() -> None:
+    """Periods in which Lambda refused to run the function are marked, with how often in all; the others are not."""
+    throttles = published(("Throttles", "function", 1, 3.0), ("Throttles", "function", 61, 0.0))
+    panels = plots_monitor.control_room(course(synthetic_run(200)), metrics=throttles)
+    png(panels[0])
+    [label] = [name for name in curves(panels[3:4]) if "throttles" in str(name)]
+    assert label == "throttles: 3 (CloudWatch)"
+    assert len(curves(panels)[label]) == 1
+    quiet = plots_monitor.control_room(course(synthetic_run(200)), metrics=throttles[1:])
+    assert not [name for name in curves(quiet) if "throttles" in str(name)]
 
 
 def test_without_a_course_each_panel_says_so() -> None:

@@ -25,7 +25,7 @@ STACK = Stack(
     target=Target(name="aws", session=None, region="us-east-1"),
     name="s",
     status="CREATE_COMPLETE",
-    parameters={},
+    parameters={"FunctionTimeoutSeconds": "300"},
     outputs={"QueueUrl": "https://q", "DeadLetterQueueUrl": "https://dead", "TableName": "t", "TimeIndexName": "i"},
 )
 
@@ -104,24 +104,55 @@ def test_a_second_queue_is_told_apart() -> None:
     assert "visible 7 (2 in the second queue)" in watch.line(row, drain.estimate(watch._backlogs([row])), None)
 
 
-def test_a_watch_counts_each_task_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is read again, since the windows overlap, is not counted again; what runs or waits is not counted."""
-    answers: Iterator[list[dict[str, Any]]] = iter(
-        [
-            [{"taskId": "a", "status": "COMPLETED"}, {"taskId": "b", "status": "PROCESSING"}],
-            [{"taskId": "a", "status": "COMPLETED"}, {"taskId": "c", "status": "FAILED", "deadLettered": True}],
-            [{"taskId": "d", "status": "FAILED"}],
-        ]
-    )
+def watched(
+    monkeypatch: pytest.MonkeyPatch, *answers: list[dict[str, Any]]
+) -> tuple[list[tuple[int, int]], list[datetime]]:
+    """Watch a table that has these items, one answer a reading; returns the counts, and from when on was read."""
+    asked: list[datetime] = []
+    given = iter(answers)
 
     def changed(_stack: Stack, since: datetime, *_: Any, **__: Any) -> list[dict[str, Any]]:
-        return [one | {"timestamp": since.timestamp() + 10} for one in next(answers)]
+        asked.append(since)
+        return [one for one in next(given) if one["timestamp"] >= since.timestamp()]
 
     monkeypatch.setattr(status, "changed", changed)
     monkeypatch.setattr(queues, "counts", lambda _stack: counts(3))
     seen = live.watch(STACK, every_s=0.01)
-    rows = [next(seen) for _ in range(3)]
-    assert [(row["n_completed"], row["n_dead_lettered"]) for row in rows] == [(1, 0), (1, 1), (1, 1)]
+    rows = [next(seen) for _ in answers[1:]]
+    return [(row["n_completed"], row["n_dead_lettered"]) for row in rows], asked
+
+
+def item(task_id: str, status: str, ended_s: float = 0.0, **more: Any) -> dict[str, Any]:
+    """Return an item whose last change, by its stamp, is `ended_s` from now."""
+    return {"taskId": task_id, "status": status, "timestamp": datetime.now(UTC).timestamp() + ended_s, **more}
+
+
+def test_a_watch_counts_each_task_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read again, since the windows overlap, is not counted again; what runs or waits is not counted."""
+    a = item("a", "COMPLETED")
+    found, _asked = watched(
+        monkeypatch,
+        [],
+        [a, item("b", "PROCESSING")],
+        [a, item("c", "FAILED", deadLettered=True)],
+        [item("d", "FAILED")],
+    )
+    assert found == [(1, 0), (1, 1), (1, 1)]
+
+
+def test_a_batch_that_is_written_late_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that ended long before their batch did are counted once it is written, up to the function's timeout."""
+    late = [item("a", "COMPLETED", -290.0), item("b", "COMPLETED", -20.0)]
+    found, asked = watched(monkeypatch, [], [], late, late)
+    assert found == [(0, 0), (2, 0), (2, 0)]
+    assert all((datetime.now(UTC) - since).total_seconds() >= 305 for since in asked)
+
+
+def test_what_was_final_before_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch counts from its beginning, however far back it reads."""
+    before = item("a", "COMPLETED", -60.0)
+    found, _asked = watched(monkeypatch, [before], [before], [before, item("b", "COMPLETED")])
+    assert found == [(0, 0), (1, 0)]
 
 
 @pytest.mark.parametrize("argv", [["--every", "0"], ["--for", "nan"], ["--for", "1e9"]], ids=str)

@@ -1,0 +1,61 @@
+"""Statements that the table keeps refusing are said once, so that the alarm on the store hears of throttling."""
+
+import re
+import time
+from typing import Any
+
+import pytest
+
+from taskq_lib.aws import template
+from taskq_worker.partiql import N_TRIES, Table, code_of
+from tests.unit import plain
+from tests.unit.events import lines
+
+STATEMENTS = [{"Statement": f"statement {i}"} for i in range(3)]
+RIDER = {"Statement": "rider"}
+
+
+class Throttled:
+    """A table that refuses each statement `n_refusals` times."""
+
+    def __init__(self, n_refusals: int, code: str) -> None:
+        """Refuse with `code`."""
+        self.n_refusals, self.code = n_refusals, code
+        self.seen: dict[str, int] = {}
+
+    def batch_execute_statement(self, *, Statements: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's name
+        """Answer each statement for itself."""
+        return {"Responses": [self._answer(one["Statement"]) for one in Statements]}
+
+    def _answer(self, text: str) -> dict[str, Any]:
+        self.seen[text] = self.seen.get(text, 0) + 1
+        if self.seen[text] > self.n_refusals:
+            return {}
+        return {"Error": {"Code": self.code, "Message": "too much"}}
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    monkeypatch.setattr(time, "sleep", lambda _s: None)
+
+
+@pytest.mark.parametrize("code", ["ThrottlingError", "ProvisionedThroughputExceeded"])
+def test_throttling_that_lasts_is_said_once(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Statements that are still throttled at the last try are one error line, with the code and how many there are."""
+    client = Throttled(N_TRIES, code)
+    answers = Table(client=client, name="t").execute(STATEMENTS)
+    assert [code_of(answer) for answer in answers] == [code] * 3
+    [said] = lines(capsys.readouterr().out, "taskq.store_refused")
+    assert (said["level"], said["error"]["Code"], said["nStatements"]) == ("ERROR", code, 3)
+    pattern = plain.read(template.TEMPLATE.read_text())["Resources"]["StoreFailures"]["Properties"]["FilterPattern"]
+    assert said["event"] in re.findall(r'"([\w.]+)"', pattern)
+
+
+def test_throttling_that_passes_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """What succeeds at the last try, and a rider that nobody waits for, raise no alarm."""
+    client = Throttled(N_TRIES - 1, "ThrottlingError")
+    answers = Table(client=client, name="t").execute(STATEMENTS, [RIDER])
+    assert [code_of(answer) for answer in answers] == [None] * 3 + ["ThrottlingError"]
+    assert client.seen["rider"] == 1
+    assert capsys.readouterr().out == ""
