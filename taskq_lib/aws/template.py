@@ -115,11 +115,12 @@ def _contradicting_fifo_budget(v: Mapping[str, int], name: str, attempts: int) -
     most, limit = v["BatchSize"] * (attempts - 1) + 1, v["MaxReceiveCount"]
     if limit > most:
         return []
-    return [
+    text = (
         f"MaxReceiveCount ({limit}) must exceed BatchSize ({v['BatchSize']}) x ({name} ({attempts}) - 1) + 1 with "
         "FifoQueue=true: what stands behind a failing task of its group is given back with it, and each time uses a "
         f"receive, so that SQS would dead-letter it before its own budget is used. Set MaxReceiveCount={most + 1}."
-    ]
+    )
+    return [text]
 
 
 def _contradicting_types(values: Mapping[str, str]) -> list[str]:
