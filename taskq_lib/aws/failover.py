@@ -31,7 +31,7 @@ def table_of(first: Stack | None, table_name: str, there: Target, failover_regio
 def values_for(first: Stack | None, given: Mapping[str, str], table: str) -> dict[str, str]:
     """Return the template's parameters for the second stack: as the first, but for `given` and the table.
 
-    Where the first region is not asked, what is not given stays as the second stack has it.
+    Where the first region is not asked, what is not given stays as the second stack has it, else it is the default.
     """
     own = {**given, "ReplicaRegion": "", "ExistingTableName": table}
     return template.effective(own, first.parameters) if first else own
@@ -47,7 +47,8 @@ def probe(stack: Stack, timeout_s: float) -> str:
         raise NotDone(
             f"Task {task.task_id} in {stack.target.region} is {states[0] if states else 'pending'} after "
             f"{timeout_s:g} s.",
-            "50_failures, with the second region, says what failed; the first region is as it was left.",
+            "50_failures, with the second region, says what failed. The first region was paused, if it was asked; "
+            "52_pause_resume resumes it.",
         )
     return task.task_id
 

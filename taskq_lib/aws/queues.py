@@ -97,9 +97,9 @@ class Counts:
 
 def counts(stack: Stack) -> Counts:
     """Count the messages of the queues for tasks and of the dead-letter queue."""
-    held = {queue.name: _count(stack, queue.url) for queue in stack.queues}
-    dead = _count(stack, stack.dead_letter_queue_url)
-    return Counts(by_queue=held, n_dead=sum(dead), n_dead_hidden=dead.n_in_flight)
+    by_queue = {queue.name: held(stack, queue.url) for queue in stack.queues}
+    dead = held(stack, stack.dead_letter_queue_url)
+    return Counts(by_queue=by_queue, n_dead=sum(dead), n_dead_hidden=dead.n_in_flight)
 
 
 def refuse_messages(found: Counts, n_scheduled: int = 0, *, allowed: bool) -> None:
@@ -186,7 +186,8 @@ def retention_s(stack: Stack) -> int:
     return min(int(answer["Attributes"]["MessageRetentionPeriod"]) for answer in answers)
 
 
-def _count(stack: Stack, url: str) -> Held:
+def held(stack: Stack, url: str) -> Held:
+    """Count the messages of one queue; approximate on AWS, where the count settles within about a minute."""
     answer = stack.target.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=_COUNTS)["Attributes"]
     return Held(*(int(answer[name]) for name in _COUNTS))
 

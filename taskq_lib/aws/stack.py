@@ -125,6 +125,8 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
     found = _clear_failed_create(target, name, found)
     # A stack in review is one that was only ever previewed.
     kind = "create" if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS" else "update"
+    if kind == "update":
+        _refuse_old_table(target, name)
     bucket, key = package.upload(target, name, package.build())
     change_set = _create_change_set(target, name, kind, template.with_code(bucket, key), values)
     changes = _changes(target, change_set)
@@ -137,21 +139,6 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
         target=target, name=name, kind=kind, parameters=values, changes=_frame(changes), change_set=change_set,
         ended_replica=ended,
     )  # fmt: skip
-
-
-def refuse_replacement(planned: Preview, *, allowed: bool) -> None:
-    """Raise `BadInput` where the change would replace or remove a queue or the table and that was not allowed."""
-    changes = planned.changes
-    ends = (changes["replacement"] == "True") | (changes["action"] == "Remove")
-    kept = changes["type"].isin(["AWS::SQS::Queue", "AWS::DynamoDB::GlobalTable"]) & ends
-    lost = changes.loc[kept, "resource"].tolist()
-    lost += [f"the table's replica in {planned.ended_replica}"] if planned.ended_replica else []
-    if planned.kind == "update" and lost and not allowed:
-        discard(planned)
-        raise BadInput(
-            f"The change would replace or remove {', '.join(lost)}; what is in it would not be read any more.",
-            "Leave that parameter as it is deployed, or set allow_replacement to True.",
-        )
 
 
 def execute(planned: Preview, progress: Callable[[str], None] = print) -> Stack:
@@ -253,6 +240,20 @@ def _find(target: Target, name: str) -> dict[str, Any] | None:
             return None
         raise
     return None if found["StackStatus"] == "DELETE_COMPLETE" else found
+
+
+def _refuse_old_table(target: Target, name: str) -> None:
+    """Raise `BadInput` where a version before the global table deployed the stack: no update changes a type."""
+    pages = target.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=name)
+    for entry in (entry for page in pages for entry in page["StackResourceSummaries"]):
+        if (entry["LogicalResourceId"], entry["ResourceType"]) == ("Table", "AWS::DynamoDB::Table"):
+            raise BadInput(
+                f"Stack {name!r} cannot be updated: an earlier version made its status table as AWS::DynamoDB::Table, "
+                "and CloudFormation changes no resource's type.",
+                f"`taskq teardown --stack-name {name} --yes` keeps the table, and `taskq deploy --stack-name {name} "
+                f"-p ExistingTableName {entry.get('PhysicalResourceId', 'TABLE')}` uses it again; let the queue drain "
+                "before. Nothing was changed.",
+            )
 
 
 def _parameters(found: Mapping[str, Any]) -> dict[str, str]:

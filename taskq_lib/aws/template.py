@@ -73,7 +73,7 @@ def contradictions(values: Mapping[str, str]) -> list[str]:
     return [
         *rules.broken(rules.rules(TEMPLATE.read_text()), values),
         *_contradicting_times(v),
-        *_contradicting_budgets(v),
+        *_contradicting_budgets(v, values),
         *concurrency.contradictions(v, values),
         *_contradicting_types(values),
         *_silent_alarms(v, values),
@@ -98,14 +98,29 @@ def _contradicting_times(v: Mapping[str, int]) -> list[str]:
     return found
 
 
-def _contradicting_budgets(v: Mapping[str, int]) -> list[str]:
+def _contradicting_budgets(v: Mapping[str, int], values: Mapping[str, str]) -> list[str]:
     budgets = {"MaxAttempts": v["MaxAttempts"]}
     budgets |= {f"the budget of {kind}": task_type(kind).retry.max_attempts or 0 for kind in task_types()}
+    if values["FifoQueue"] == "true":
+        return _contradicting_fifo_budget(v, *max(budgets.items(), key=lambda one: one[1]))
     return [
         f"MaxReceiveCount must exceed {name} ({attempts}): it is the net behind the attempt budget."
         for name, attempts in budgets.items()
         if v["MaxReceiveCount"] <= attempts
     ]
+
+
+def _contradicting_fifo_budget(v: Mapping[str, int], name: str, attempts: int) -> list[str]:
+    """Each head of a group that uses up its budget gives the rest of its batch back `attempts` - 1 times."""
+    most, limit = v["BatchSize"] * (attempts - 1) + 1, v["MaxReceiveCount"]
+    if limit > most:
+        return []
+    text = (
+        f"MaxReceiveCount ({limit}) must exceed BatchSize ({v['BatchSize']}) x ({name} ({attempts}) - 1) + 1 with "
+        "FifoQueue=true: what stands behind a failing task of its group is given back with it, and each time uses a "
+        f"receive, so that SQS would dead-letter it before its own budget is used. Set MaxReceiveCount={most + 1}."
+    )
+    return [text]
 
 
 def _contradicting_types(values: Mapping[str, str]) -> list[str]:

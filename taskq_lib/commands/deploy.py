@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from taskq_lib.aws import control, stack, template
+from taskq_lib.aws import control, replacement, stack, template
 from taskq_lib.commands import options
 
 
@@ -14,7 +14,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     options.where(parser)
     options.pairs(parser, "a parameter of cloudformation.yaml, such as VisibilityTimeoutSeconds")
     parser.add_argument("--dry-run", action="store_true", help="show the changes and make none")
-    parser.add_argument("--allow-replacement", action="store_true", help="let a queue or the table be replaced")
+    parser.add_argument(
+        "--allow-replacement", action="store_true", help="let a queue or the table be replaced or removed"
+    )
     options.as_json(parser)
 
 
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
         tell(f"  {change.action:<8} {change.resource} ({change.type})")
     for risk in template.risks(planned.parameters):
         tell(f"risk: {risk}")
-    stack.refuse_replacement(planned, allowed=args.allow_replacement)
+    replacement.refuse(planned, allowed=args.allow_replacement)
     if args.dry_run:
         stack.discard(planned)
         outputs, state = {}, "dry run"

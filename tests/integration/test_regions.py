@@ -7,7 +7,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from taskq_lib.aws import control, failover, status, submit, tables, template
+from taskq_lib.aws import control, failover, replacement, status, submit, tables, template
 from taskq_lib.aws import stack as stacks
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.target import Target
@@ -121,8 +121,8 @@ def test_what_would_lose_a_replica_or_anothers_table_is_refused(pair: tuple[Stac
     """An update that ends the replica needs to be allowed, and the second stack cannot delete the table."""
     first, second = pair
     planned = stacks.preview(first.target, first.name, {"ReplicaRegion": ""})
-    with pytest.raises(BadInput, match=f"the table's replica in {AWAY}"):
-        stacks.refuse_replacement(planned, allowed=False)
+    with pytest.raises(BadInput, match=f"the table's replica in {AWAY} is deleted"):
+        replacement.refuse(planned, allowed=False)
     assert len(tables.replicas(first.target, first.table)) == 2
     with pytest.raises(BadInput, match="belongs to another stack"):
         stacks.delete(second, delete_table=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from taskq_lib.aws import queues, schedule, status
+from taskq_lib.aws import queues, replacement, schedule, status
 from taskq_lib.aws import stack as stacks
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.target import Target
@@ -101,13 +101,15 @@ def test_the_commands_schedule_show_and_cancel(
 
 
 def test_a_teardown_counts_what_is_scheduled_and_takes_it_along(target: Target) -> None:
-    """A scheduled task stops a teardown as a message does; with the stack its schedule group and the schedule go."""
+    """A scheduled task stops a teardown as a message does, and a change to FIFO; with the stack its schedule goes."""
     live = stacks.deploy(target, "later", progress=lambda _line: None)
     schedule.at(live, email("later"), in_s(7200))
     counts = queues.counts(live)
     with pytest.raises(BadInput, match="1 tasks are scheduled"):
         queues.refuse_messages(counts, schedule.count(live), allowed=False)
     queues.refuse_messages(counts, schedule.count(live), allowed=True)
+    with pytest.raises(BadInput, match=r"ends .*Queue, and 1 tasks are scheduled"):
+        replacement.refuse(stacks.preview(target, "later", {"FifoQueue": "true"}), allowed=True)
     stacks.delete(live, delete_table=True, progress=lambda _line: None)
     groups = target.client("scheduler").list_schedule_groups()["ScheduleGroups"]
     assert live.outputs["ScheduleGroupName"] not in {group["Name"] for group in groups}

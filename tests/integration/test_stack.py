@@ -5,11 +5,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 
-from taskq_lib.aws import control, package, queues, stack, submit, template
+from taskq_lib.aws import control, package, queues, replacement, stack, submit, template
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone, StackFailed, StackNotFound
@@ -160,7 +159,7 @@ def test_new_code_is_a_change(target: Target, name: str, monkeypatch: pytest.Mon
     planned = stack.preview(target, name)
     assert planned.kind == "update"
     assert "Function" in planned.changes["resource"].tolist()
-    stack.refuse_replacement(planned, allowed=False)
+    replacement.refuse(planned, allowed=False)
     after = stack.execute(planned, lambda _status: None)
     assert (after.queue_url, after.table) == (before.queue_url, before.table)
 
@@ -245,20 +244,26 @@ def test_a_failed_update_says_why_and_changes_nothing(target: Target, name: str,
     assert deploy(target, name, MaxAttempts=4).status == "UPDATE_COMPLETE"
 
 
-def replaced(name: str, replacement: str, action: str = "Modify") -> stack.Preview:
-    """Preview a change of the queue."""
-    row = {"action": action, "resource": "Queue", "type": "AWS::SQS::Queue", "replacement": replacement}
-    target = Target(name="aws", session=None, region="us-east-1")
-    return stack.Preview(target=target, name=name, kind="update", parameters={}, changes=pd.DataFrame([row]))
-
-
-def test_a_replacement_is_refused_unless_it_is_wanted() -> None:
-    """A change that would empty or remove a queue is refused by name, unless it was allowed; others are not."""
-    for change in (replaced("s", "True"), replaced("s", "", "Remove")):
-        with pytest.raises(BadInput, match="The change would replace or remove Queue; what is in it would not be read"):
-            stack.refuse_replacement(change, allowed=False)
-    stack.refuse_replacement(replaced("s", "True"), allowed=True)
-    stack.refuse_replacement(replaced("s", "False"), allowed=False)
+def test_a_stack_whose_table_is_of_the_earlier_type_is_refused_with_the_way_out(target: Target, name: str) -> None:
+    """CloudFormation changes no resource's type: an update of such a stack names the teardown that keeps it."""
+    body = """
+      Resources:
+        Table:
+          Type: AWS::DynamoDB::Table
+          DeletionPolicy: RetainExceptOnCreate
+          Properties:
+            BillingMode: PAY_PER_REQUEST
+            AttributeDefinitions: [{AttributeName: taskId, AttributeType: S}]
+            KeySchema: [{AttributeName: taskId, KeyType: HASH}]
+      """
+    cloudformation = target.client("cloudformation")
+    cloudformation.create_stack(StackName=name, TemplateBody=body)
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    [entry] = cloudformation.list_stack_resources(StackName=name)["StackResourceSummaries"]
+    with pytest.raises(BadInput, match=r"made its status table as AWS::DynamoDB::Table") as refused:
+        stack.preview(target, name)
+    assert f"ExistingTableName {entry['PhysicalResourceId']}`" in refused.value.hint
+    assert not cloudformation.list_change_sets(StackName=name)["Summaries"]
 
 
 def test_a_deleted_stack_is_gone_and_its_record_is_kept(target: Target, name: str) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from taskq_lib.analysis import latency, ledger
-from taskq_lib.aws import control, queues, redrive, sends, status, submit
+from taskq_lib.aws import control, queues, redrive, replacement, sends, status, submit
 from taskq_lib.aws import stack as stacks
 from taskq_lib.aws.journal import Journal
 from taskq_lib.aws.stack import Stack
@@ -177,9 +177,12 @@ def test_a_second_queue_that_is_made_anew_has_lost_its_messages_alone(
     control.pause(own, 30)
     manifest, _ = submitted(own, tmp_path, run_id, n_tasks=30)
     n_urgent = int((manifest["priority"] >= 7).sum())
-    planned = stacks.preview(target, "changed", {"SecondQueueFor": "none"})
-    with pytest.raises(BadInput, match="would replace or remove SecondQueue; what is in it"):
-        stacks.refuse_replacement(planned, allowed=False)
+    for allowed in (False, True):
+        planned = stacks.preview(target, "changed", {"SecondQueueFor": "none"})
+        with pytest.raises(BadInput, match=f"removes SecondQueue, which is deleted with its {n_urgent} messages"):
+            replacement.refuse(planned, allowed=allowed)
+        left = target.client("cloudformation").list_change_sets(StackName="changed")["Summaries"]
+        assert planned.change_set not in [one["ChangeSetId"] for one in left]
     one = stacks.deploy(target, "changed", {"SecondQueueFor": "none"}, progress=lambda _status: None)
     assert len(one.queues) == 1
     known = sends.sent(one, tmp_path / "manifest.parquet")

@@ -196,6 +196,10 @@ def test_the_risk_of_the_defaults_is_told_with_the_safe_value() -> None:
         ),
         ({"DeadLetterRetentionSeconds": "345600"}, "DeadLetterRetentionSeconds must exceed MessageRetentionSeconds"),
         ({"MaxReceiveCount": "5", "MaxAttempts": "5"}, "MaxReceiveCount must exceed MaxAttempts (5)"),
+        (
+            {"FifoQueue": "true", "MaxReceiveCount": "21"},
+            "MaxReceiveCount (21) must exceed BatchSize (10) x (MaxAttempts (3) - 1) + 1 with FifoQueue=true",
+        ),
         ({"RetryCapSeconds": "43200", "MaxAttempts": "8"}, "RetryCapSeconds x MaxAttempts (345600) must be below"),
         ({"StatusTtlDays": "14"}, "StatusTtlDays must exceed DeadLetterRetentionSeconds"),
         ({"AlarmEmail": "a@example.com", "Alarms": "false"}, "AlarmEmail needs Alarms=true"),
@@ -213,6 +217,8 @@ def test_a_contradiction_is_named(values: dict[str, str], says: str) -> None:
     "values",
     [
         {"FifoQueue": "true", "FifoDeduplication": "content", "BatchSize": "10"},
+        {"FifoQueue": "true", "MaxReceiveCount": "22"},
+        {"FifoQueue": "true", "MaxReceiveCount": "5", "BatchSize": "1"},
         {"BatchSize": "96", "BatchWindowSeconds": "1"},
         {"BatchSize": "10000", "BatchWindowSeconds": "1", "MaximumConcurrency": "12", "FunctionMemoryMb": "1769"},
         {"BatchSize": "100", "BatchWindowSeconds": "1", "ReservedConcurrency": "1000"},
@@ -314,6 +320,9 @@ def test_the_net_lies_behind_the_budget_of_every_type(monkeypatch: pytest.Monkey
     register("PATIENT", retry=Retry(max_attempts=20))(lambda _context: {})
     [sentence] = template.contradictions(template.effective({"MaxReceiveCount": "20"}))
     assert sentence.startswith("MaxReceiveCount must exceed the budget of PATIENT (20)")
+    [sentence] = template.contradictions(template.effective({"FifoQueue": "true"}))
+    assert "exceed BatchSize (10) x (the budget of PATIENT (20) - 1) + 1 with" in sentence
+    assert sentence.endswith("Set MaxReceiveCount=192.")
 
 
 def test_every_parameter_is_described_and_grouped_once() -> None:
