@@ -144,11 +144,6 @@ def is_denied(error: ClientError) -> bool:
     return error.response["Error"].get("Code", "") in _DENIED_CODES
 
 
-def is_denied(error: ClientError) -> bool:
-    """Whether AWS denies the permission for what was asked."""
-    return error.response["Error"].get("Code") in _DENIED_CODES
-
-
 def explain(error: BotoCoreError | ClientError) -> TaskqError:
     """Turn an error of the AWS SDK into one sentence and what to do."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):

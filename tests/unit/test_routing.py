@@ -145,6 +145,7 @@ def fifo(sqs: Any, **fields: Any) -> Stack:
     attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
     names = {"QueueUrl": "q.fifo", "SecondQueueUrl": "second.fifo", "DeadLetterQueueUrl": "dead.fifo"}
     urls = {key: sqs.create_queue(QueueName=n, Attributes=attributes)["QueueUrl"] for key, n in names.items()}
+    urls["TableName"] = "t"
     return stack(sqs, outputs={**urls, "SecondQueueTakes": "priority>=7"}, **fields)
 
 
