@@ -14,6 +14,8 @@ MAPPING_CONCURRENCY = 1250
 POLLER_CONCURRENCY = 10
 #: So many messages of a queue may be in flight; beyond, SQS hands out none (SQS guide, queue quotas).
 IN_FLIGHT = 120_000
+#: Of the default quota of 1,000 a function can reserve no more, 100 stay unreserved (Lambda guide, concurrency).
+RESERVABLE = 900
 
 
 def bounds(v: Mapping[str, int], values: Mapping[str, str]) -> dict[str, int]:
@@ -39,18 +41,35 @@ def contradictions(v: Mapping[str, int], values: Mapping[str, str]) -> list[str]
             "what the mappings start beyond it is throttled, and each throttle uses a receive of MaxReceiveCount, "
             "so that a task can be dead-lettered before it was ever started."
         )
-    for what, most in _most(v, values).items():
+    for name, (what, most) in _most(v, values).items():
         if (in_flight := most * v["BatchSize"]) > IN_FLIGHT:
+            fit = IN_FLIGHT // v["BatchSize"]
+            bounds_them = f"{name} bounds them"
+            if v["MaximumPollers"]:
+                bounds_them = f"MaximumPollers of {fit // POLLER_CONCURRENCY} at most bounds them"
             found.append(
                 f"BatchSize ({v['BatchSize']}) x {what} ({most}) is {in_flight}: SQS lets {IN_FLIGHT} messages of a "
-                f"queue be in flight and then hands out none. With this BatchSize {IN_FLIGHT // v['BatchSize']} "
-                "invocations fit; MaximumConcurrency bounds them."
+                f"queue be in flight and then hands out none. With this BatchSize {fit} invocations fit; {bounds_them}."
             )
     return found
 
 
 def risks(v: Mapping[str, int], values: Mapping[str, str]) -> list[str]:
-    """Return one sentence for each way in which an unbounded mapping can have tasks throttled."""
+    """Return one sentence for each way in which tasks can be throttled, or a deployment refused by the quota."""
+    return [*_risky_reserve(v), *_risky_bounds(v, values)]
+
+
+def _risky_reserve(v: Mapping[str, int]) -> list[str]:
+    if v["ReservedConcurrency"] <= RESERVABLE:
+        return []
+    text = (
+        f"ReservedConcurrency is {v['ReservedConcurrency']}: AWS keeps 100 of the account's quota unreserved, which is "
+        f"1,000 by default, and refuses the deployment where less would be left; {RESERVABLE} or less fits the default."
+    )
+    return [text]
+
+
+def _risky_bounds(v: Mapping[str, int], values: Mapping[str, str]) -> list[str]:
     found = bounds(v, values)
     unbounded = [name for name, bound in found.items() if not bound]
     if v["ReservedConcurrency"] and unbounded:
@@ -71,13 +90,13 @@ def risks(v: Mapping[str, int], values: Mapping[str, str]) -> list[str]:
     return []
 
 
-def _most(v: Mapping[str, int], values: Mapping[str, str]) -> dict[str, int]:
-    """Return how many invocations of a queue can run at a time, by what bounds them: one entry a bound."""
+def _most(v: Mapping[str, int], values: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Return for each mapping, by the name of its own bound, what bounds it in the end and to how many invocations."""
     found = {}
     for name, bound in bounds(v, values).items():
         unset = f"the {MAPPING_CONCURRENCY} invocations that {name}=0 allows"
         limits = {name: bound, "ReservedConcurrency": v["ReservedConcurrency"]}
         limits = {what: limit for what, limit in limits.items() if limit} or {unset: MAPPING_CONCURRENCY}
         what = min(limits, key=lambda one: limits[one])
-        found[what] = limits[what]
+        found[name] = (what, limits[what])
     return found

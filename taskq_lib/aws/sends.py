@@ -50,16 +50,31 @@ def _of_second(manifest: Path, takes: str) -> list[str]:
 
 
 def refuse_gone(stack: Stack, manifest: Path) -> None:
-    """Raise `RunNotFound` where the stack was made anew since the run was submitted to it: it knows nothing of the run.
+    """Raise `RunNotFound` where the stack's status table is not the one that the run was submitted to, or made anew.
 
+    Other queues on the same table, as after a change to FIFO, know of the run. A run of an earlier version of this kit
+    does not name its table; where the stack's mapping is another one, it is refused.
     Raises `RunExists` as `sent` does. Reading such a run would find all of its tasks lost.
     """
-    if len(_kept(manifest)) and sent(stack, manifest).empty:
+    found = _kept(manifest)
+    if not len(found):
+        return
+    known, origin = not sent(stack, manifest).empty, found.attrs.get("origin") or {}
+    if "table" in origin:
+        is_same = origin["table"] == stack.table
+        known = is_same and (known or not _is_made_since(stack, found["enqueued_at"].min()))
+    if not known:
         raise RunNotFound(
             f"Run {manifest.parent.name!r} was submitted to a stack that is gone; {stack.name!r} was made anew since.",
             "40_latency and 50_failures show what was read of it before. To redrive or look again, the engine has to "
             "stay: `taskq local start` before the report.",
         )
+
+
+def _is_made_since(stack: Stack, first_at: pd.Timestamp) -> bool:
+    # The engine makes a table's name of the stack's, so a new table can have the name of one that is gone.
+    table = stack.target.client("dynamodb").describe_table(TableName=stack.table)["Table"]
+    return bool(pd.Timestamp(table["CreationDateTime"]) > first_at)
 
 
 def begin(journal: Path, earlier: pd.DataFrame) -> IO[bytes]:
@@ -106,15 +121,18 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def origin_of(stack: Stack) -> dict[str, str]:
-    """Return whom messages are sent to: which stack, and its mappings, whose ids are new each time one is made.
+    """Return whom messages are sent to: which stack, its status table, and its mappings.
 
-    `second` and `takes`, the mapping and the rule of the second queue, are empty where there is none.
+    The ids of mappings are new each time one is made. `second` and `takes`, the mapping and the rule of the second
+    queue, are empty where there is none.
     """
     account = urlsplit(stack.queue_url).path.strip("/").partition("/")[0]
     where = f"stack {stack.name} in {stack.target.region} ({stack.target.name}), account ...{account[-4:]}"
     first, *others = stack.queues
     second, takes = (others[0].mapping_id, others[0].takes) if others else ("", "")
-    return {"stack": where, "mapping": first.mapping_id, "second": second, "takes": takes}
+    return {
+        "stack": where, "table": stack.table, "mapping": first.mapping_id, "second": second, "takes": takes,
+    }  # fmt: skip
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> None:

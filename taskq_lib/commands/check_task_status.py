@@ -9,8 +9,11 @@ import argparse
 import json
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from taskq_lib.aws import schedule, status
 from taskq_lib.aws.stack import Stack
+from taskq_lib.aws.target import is_denied
 from taskq_lib.commands import options
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import ID_RULE, is_id
@@ -46,7 +49,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _without_status(stack: Stack, task_id: str) -> dict[str, Any]:
-    due_at = schedule.due_at(stack, task_id)
+    try:
+        due_at = schedule.due_at(stack, task_id)
+    except ClientError as error:
+        if not is_denied(error):
+            raise
+        return {"task_id": task_id, "state": "pending or unknown (schedules may not be read)"}
     if due_at is None:
         return {"task_id": task_id, "state": "pending or unknown"}
     return {"task_id": task_id, "state": "scheduled", "due_at": due_at.isoformat()}

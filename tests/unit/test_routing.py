@@ -32,6 +32,7 @@ def stack(sqs: Any = None, *, second: str = "", fifo: bool = False, **fields: An
     """Make a stack; `second` is the rule of its second queue, none where it is empty."""
     ending = ".fifo" if fifo else ""
     outputs = {"QueueUrl": f"https://queue{ending}", "DeadLetterQueueUrl": "https://dead", "EventSourceMappingId": "m"}
+    outputs["TableName"] = "t"
     outputs |= {**SECOND, "SecondQueueTakes": second} if second else {}
     target = Target(name="aws", session=None, region="us-east-1", _clients={"sqs": sqs})
     plain: dict[str, Any] = {"status": "CREATE_COMPLETE", "parameters": {}, "outputs": outputs}
@@ -144,6 +145,7 @@ def fifo(sqs: Any, **fields: Any) -> Stack:
     attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
     names = {"QueueUrl": "q.fifo", "SecondQueueUrl": "second.fifo", "DeadLetterQueueUrl": "dead.fifo"}
     urls = {key: sqs.create_queue(QueueName=n, Attributes=attributes)["QueueUrl"] for key, n in names.items()}
+    urls["TableName"] = "t"
     return stack(sqs, outputs={**urls, "SecondQueueTakes": "priority>=7"}, **fields)
 
 

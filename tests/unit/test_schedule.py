@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import boto3
 import botocore.session
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -15,6 +16,7 @@ from moto import mock_aws
 from taskq_lib.aws import schedule
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.target import Target
+from taskq_lib.commands import check_task_status
 from taskq_lib.commands.main import main
 from taskq_lib.due import MAX_AHEAD, read_length, read_time
 from taskq_lib.errors import BadInput
@@ -244,3 +246,19 @@ def test_a_due_time_is_refused_before_aws_is_asked(given: list[str], capsys: pyt
     data = ["--type", "SEND_EMAIL", "--data", '{"to": "a@example.com"}']
     assert main(["submit", "--target", "nowhere", *data, *given]) == 2
     assert "time" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
+def test_a_status_needs_no_right_to_read_schedules(code: str, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where schedules may not be read the status says so; any other error is one."""
+
+    def refuse(*_: object) -> None:
+        raise ClientError({"Error": {"Code": code, "Message": "no"}}, "GetSchedule")
+
+    monkeypatch.setattr(schedule, "due_at", refuse)
+    if code == "ThrottlingException":
+        with pytest.raises(ClientError):
+            check_task_status._without_status(stack(target), "t")
+    else:
+        found = check_task_status._without_status(stack(target), "t")
+        assert found == {"task_id": "t", "state": "pending or unknown (schedules may not be read)"}

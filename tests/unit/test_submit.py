@@ -62,10 +62,31 @@ def refused(entries: list[dict[str, Any]], *, sender_fault: bool) -> dict[str, A
     return {"Failed": failed}
 
 
-def stack(sqs: Any, queue_url: str = "https://queue", *, name: str = "s", mapping: str = "first") -> Stack:
-    """Make a stack whose queue is answered for by `sqs`."""
-    target = Target(name="aws", session=None, region="us-east-1", _clients={"sqs": sqs})
-    outputs = {"QueueUrl": queue_url, "EventSourceMappingId": mapping}
+class Dynamodb:
+    """Describes the status table."""
+
+    def __init__(self, made_at: str) -> None:
+        """Say that the table was made at this time (UTC)."""
+        self.made_at = made_at
+
+    def describe_table(self, **_table: str) -> dict[str, Any]:
+        """Describe it."""
+        return {"Table": {"CreationDateTime": pd.Timestamp(self.made_at, tz="UTC").to_pydatetime()}}
+
+
+def stack(
+    sqs: Any,
+    queue_url: str = "https://queue",
+    *,
+    name: str = "s",
+    mapping: str = "first",
+    table: str = "t",
+    made_at: str = "2020-01-01",
+) -> Stack:
+    """Make a stack whose queue is answered for by `sqs`, with a table that was made at `made_at`."""
+    clients = {"sqs": sqs, "dynamodb": Dynamodb(made_at)}
+    target = Target(name="aws", session=None, region="us-east-1", _clients=clients)
+    outputs = {"QueueUrl": queue_url, "EventSourceMappingId": mapping, "TableName": table}
     return Stack(target=target, name=name, status="CREATE_COMPLETE", parameters={}, outputs=outputs)
 
 
@@ -474,7 +495,7 @@ def test_a_stack_made_anew_has_none_of_the_messages(finished: bool, tmp_path: Pa
     else:
         broken_off(path, 2)
     sqs.batches.clear()
-    anew = stack(sqs, mapping="second")
+    anew = stack(sqs, mapping="second", made_at="2100-01-01")
     assert sent(anew, path).empty
     with pytest.raises(RunNotFound, match="was submitted to a stack that is gone; 's' was made anew since"):
         sends.refuse_gone(anew, path)
@@ -484,6 +505,28 @@ def test_a_stack_made_anew_has_none_of_the_messages(finished: bool, tmp_path: Pa
     verify(tasks, found)
     assert sorted(ids_of(sqs.batches)) == tasks["task_id"].tolist()
     assert len(sent(anew, path)) == 40
+
+
+def test_other_queues_on_the_same_table_know_of_the_run(tmp_path: Path) -> None:
+    """After a change to FIFO, or without the second queue, the mapping is another and the run can be read still."""
+    path, sqs = manifest(tmp_path, 40), Sqs(taken)
+    send(stack(sqs), path, "r", progress=False)
+    sends.refuse_gone(stack(sqs, mapping="second"), path)
+    for mapping in ("first", "second"):
+        with pytest.raises(RunNotFound, match="was submitted to a stack that is gone"):
+            sends.refuse_gone(stack(sqs, mapping=mapping, table="another"), path)
+
+
+def test_a_journal_that_names_no_table_is_judged_by_its_mapping(tmp_path: Path) -> None:
+    """A run of an earlier version is read with the mapping that it was sent to, and refused with another."""
+    path, sqs = manifest(tmp_path, 40), Sqs(taken)
+    found = send(stack(sqs), path, "r", progress=False)
+    del found.attrs["origin"]["table"]
+    found.to_parquet(tmp_path / "sends.parquet")
+    sends.refuse_gone(stack(sqs), path)
+    with pytest.raises(RunNotFound, match="was submitted to a stack that is gone"):
+        sends.refuse_gone(stack(sqs, mapping="second"), path)
+    assert len(sent(stack(sqs), path)) == 40
 
 
 def test_a_run_of_which_nothing_was_sent_may_be_read(tmp_path: Path) -> None:

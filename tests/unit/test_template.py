@@ -214,6 +214,27 @@ def test_a_contradiction_is_named(values: dict[str, str], says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ({"MaximumConcurrency": "1000"}, "200 invocations fit; MaximumConcurrency bounds them."),
+        (
+            {"MinimumPollers": "2", "MaximumPollers": "21"},
+            "200 invocations fit; MaximumPollers of 20 at most bounds them.",
+        ),
+        (
+            {"SecondQueueFor": "priority", "MaximumConcurrency": "9"},
+            "200 invocations fit; SecondQueueMaximumConcurrency bounds them.",
+        ),
+    ],
+)
+def test_too_many_in_flight_names_the_parameter_that_bounds_them(values: dict[str, str], advice: str) -> None:
+    """The advice is the bound of the mapping that is meant, and of pollers how many: the two exclude each other."""
+    large = {"BatchSize": "600", "BatchWindowSeconds": "1"}
+    [sentence] = template.contradictions(template.effective(large | values))
+    assert sentence.endswith(advice)
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {"FifoQueue": "true", "FifoDeduplication": "content", "BatchSize": "10"},
@@ -305,6 +326,11 @@ def test_a_rule_with_an_unknown_function_is_an_error() -> None:
         ({"SecondQueueFor": "priority", "MaximumConcurrency": "9"}, None),
         ({"MinimumPollers": "2", "MaximumPollers": "5", "SecondQueueFor": "priority"}, None),
         ({"ReservedConcurrency": "9", "MaximumConcurrency": "9"}, None),
+        ({"ReservedConcurrency": "900", "MaximumConcurrency": "9"}, None),
+        (
+            {"ReservedConcurrency": "901", "MaximumConcurrency": "9"},
+            "ReservedConcurrency is 901: AWS keeps 100 of the account's quota unreserved, which is 1,000 by default",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
