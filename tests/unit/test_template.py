@@ -200,6 +200,7 @@ def test_the_risk_of_the_defaults_is_told_with_the_safe_value() -> None:
         ({"StatusTtlDays": "14"}, "StatusTtlDays must exceed DeadLetterRetentionSeconds"),
         ({"AlarmEmail": "a@example.com", "Alarms": "false"}, "AlarmEmail needs Alarms=true"),
         ({"AgeAlarmSeconds": "345600"}, "AgeAlarmSeconds (345600) must be below MessageRetentionSeconds (345600)"),
+        ({"BreakerCooldownSeconds": "301"}, "BreakerCooldownSeconds (301) must be 300 at most with Alarms=true"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -212,6 +213,10 @@ def test_a_contradiction_is_named(values: dict[str, str], says: str) -> None:
 @pytest.mark.parametrize(
     "values",
     [
+        {"BreakerCooldownSeconds": "300"},
+        {"BreakerCooldownSeconds": "3600", "Alarms": "false"},
+        {"BreakerCooldownSeconds": "3600", "Metrics": "false"},
+        {"BreakerCooldownSeconds": "3600", "BreakerFailurePercent": "0"},
         {"FifoQueue": "true", "FifoDeduplication": "content", "BatchSize": "10"},
         {"BatchSize": "96", "BatchWindowSeconds": "1"},
         {"BatchSize": "10000", "BatchWindowSeconds": "1", "MaximumConcurrency": "12", "FunctionMemoryMb": "1769"},
