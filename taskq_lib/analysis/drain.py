@@ -46,7 +46,7 @@ from taskq_lib.analysis import number, require
 MIN_STEPS = 5
 #: More steps than these would be too short to be independent of each other.
 MAX_STEPS = 8
-#: Older observations tell of arrivals and a capacity that may be gone, s.
+#: Older observations tell of arrivals and a capacity that may be gone, s; where this has too few, more are taken.
 WINDOW_S = 60.0
 
 
@@ -62,17 +62,19 @@ class Drain:
     says: str  #: The same in words
 
 
-def estimate(observed: pd.DataFrame, window_s: float = WINDOW_S) -> Drain:
+def estimate(observed: pd.DataFrame) -> Drain:
     """Estimate when a backlog is gone, from rows of `at` and `backlog` (any number, NA left out), in order of time.
 
-    Only the last `window_s` seconds count. Raises `BadInput` for a missing column.
+    Only the last `WINDOW_S` seconds count or, where these are longer, `MAX_STEPS` + 1 median steps. Raises `BadInput`
+    for a missing column.
     """
     require(observed, "observed", "at", "backlog")
     known = observed[observed["backlog"].notna()].drop_duplicates("at", keep="last")
     if known.empty:
         return _unknown(0, "nothing was observed")
     since_s = (known["at"] - known["at"].iloc[-1]).dt.total_seconds().to_numpy()
-    inside = since_s >= -window_s
+    step_s = float(np.median(np.diff(since_s))) if len(since_s) > 1 else 0.0
+    inside = since_s >= -max(WINDOW_S, (MAX_STEPS + 1) * step_s)
     t, b = _blocks(since_s[inside]), _blocks(known["backlog"].to_numpy(dtype="float64")[inside])
     backlog = int(b[-1])
     if backlog == 0:

@@ -28,12 +28,17 @@ _QUERY = (
     r" | filter @message like /taskq\.attempt|taskq\.metrics|platform\.report|REPORT RequestId/"
     f" | sort @timestamp asc | limit {LIMIT}"
 )
-#: What endpoints without Insights answer, and roles that may filter only.
+#: What endpoints without Insights answer, roles that may filter only, and an account with too many queries at a time.
 _NO_INSIGHTS = {
-    "AccessDenied", "AccessDeniedException", "InvalidAction", "MalformedQueryException", "NotImplemented",
-    "NotImplementedException", "UnknownOperation", "UnknownOperationException", "UnsupportedOperation",
-    "UnsupportedOperationException",
+    "AccessDenied", "AccessDeniedException", "InvalidAction", "LimitExceededException", "MalformedQueryException",
+    "NotImplemented", "NotImplementedException", "UnknownOperation", "UnknownOperationException",
+    "UnsupportedOperation", "UnsupportedOperationException",
 }  # fmt: skip
+
+
+class _Incomplete(Exception):
+    """A query did not end, or not with all its rows."""
+
 
 Row = tuple[int, str, str]  #: Unix milliseconds, stream, message
 
@@ -52,14 +57,14 @@ def read(stack: Stack, since: datetime, until: datetime) -> Log:
     """Read the log of the stack's function from `since` to `until` (whole seconds around both), of all its runs.
 
     Lines come into the log seconds after they are written. Raises `NotDone` where a millisecond holds more events than
-    an answer, or a query does not end; botocore's errors where the log cannot be read at all.
+    an answer; botocore's errors where the log cannot be read at all.
     """
     begin_s, end_s = math.floor(since.timestamp()), math.ceil(until.timestamp()) + 1
     client, group = stack.target.client("logs"), stack.outputs["LogGroupName"]
     try:
         how, rows = "Logs Insights", list(_insights(client, group, begin_s, end_s))
-    except ClientError as error:
-        if error.response["Error"].get("Code") not in _NO_INSIGHTS:
+    except (ClientError, _Incomplete) as error:
+        if isinstance(error, ClientError) and error.response["Error"].get("Code") not in _NO_INSIGHTS:
             raise
         how, rows = "FilterLogEvents", list(_filtered(client, group, begin_s * 1000, end_s * 1000))
     lines = log_lines.lines_frame(rows)
@@ -90,9 +95,7 @@ def _query(client: Any, group: str, begin_s: int, end_s: int) -> list[Row]:
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 2.0)
     if answer["status"] != "Complete":
-        raise NotDone(
-            f"The query of log group {group} ended as {answer['status']}.", "Run it again, for a shorter time."
-        )
+        raise _Incomplete(answer["status"])
     return [_row({cell["field"]: cell.get("value", "") for cell in row}) for row in answer["results"]]
 
 

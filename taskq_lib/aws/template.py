@@ -18,6 +18,8 @@ ADVISED_TIMEOUTS = 6
 TASK_CPU_S = 0.75e-3
 #: A function has one vCPU at this much memory (MB), and a share of it below (Lambda guide, memory).
 VCPU_MB = 1769
+#: What BreakerAlarm looks at, s: its periods times their number; an open breaker is not silent for longer.
+BREAKER_ALARM_S = 600
 _CODE_LINE = "Code: lambda/"
 
 
@@ -131,10 +133,20 @@ def _contradicting_types(values: Mapping[str, str]) -> list[str]:
 
 
 def _silent_alarms(v: Mapping[str, int], values: Mapping[str, str]) -> list[str]:
-    age, kept = v["AgeAlarmSeconds"], v["MessageRetentionSeconds"]
-    if values["Alarms"] == "false" or age < kept:
+    if values["Alarms"] == "false":
         return []
-    return [f"AgeAlarmSeconds ({age}) must be below MessageRetentionSeconds ({kept}): no message gets that old."]
+    found = []
+    age, kept, cooldown = v["AgeAlarmSeconds"], v["MessageRetentionSeconds"], v["BreakerCooldownSeconds"]
+    if age >= kept:
+        found.append(
+            f"AgeAlarmSeconds ({age}) must be below MessageRetentionSeconds ({kept}): no message gets that old."
+        )
+    if values["Metrics"] == "true" and v["BreakerFailurePercent"] and cooldown > BREAKER_ALARM_S / 2:
+        found.append(
+            f"BreakerCooldownSeconds ({cooldown}) must be {BREAKER_ALARM_S // 2} at most with Alarms=true and "
+            "Metrics=true: held tasks come back after twice that, and BreakerAlarm would end while a breaker is open."
+        )
+    return found
 
 
 def risks(values: Mapping[str, str]) -> list[str]:

@@ -80,8 +80,9 @@ def _read_log(there: Stack, window: tuple[datetime, datetime]) -> tuple[dict[str
     """Read the log; `own` are the function's own metrics in it."""
     try:
         log = logs.read(there, *window)
-    except (BotoCoreError, ClientError) as error:
-        return {"own": metrics.frame([])}, [("log", f"not read: {explain(error).args[0]}")]
+    except (BotoCoreError, ClientError, TaskqError) as error:
+        why = error if isinstance(error, TaskqError) else explain(error)
+        return {"own": metrics.frame([])}, [("log", f"not read: {why.args[0]}")]
     lacks = [
         words
         for column, words in (("init_s", "how long cold starts took"), ("max_memory_mb", "how much memory was used"))

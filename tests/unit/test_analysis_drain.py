@@ -100,6 +100,17 @@ def test_what_is_old_does_not_count() -> None:
     assert drain.estimate(observed(growth + fall)).rate_per_s == pytest.approx(-10)
 
 
+@pytest.mark.parametrize("step_s", [13.0, 20.0, 60.0])
+def test_slow_observations_get_an_estimate(step_s: float) -> None:
+    """However far apart the observations are, the window holds enough of them, and no more than are needed."""
+    growth, fall = [100.0 * i for i in range(20)], [1_900 - 100.0 * i for i in range(1, 12)]
+    found = drain.estimate(observed(growth + fall, step_s))
+    assert found.rate_per_s == pytest.approx(-100 / step_s)
+    assert found.eta_s == pytest.approx(found.backlog / 100 * step_s)
+    timeline = observed([*range(0, 1_000, 100), *range(1_000, -1, -50)], step_s).assign(interval_s=step_s)
+    assert drain.foreseen(timeline)["eta_s"].tolist()[1:] == pytest.approx([10 * step_s, 5 * step_s])
+
+
 def test_counts_that_were_not_read_are_left_out() -> None:
     """A missing count is no backlog of zero."""
     frame = observed([1000, 900, 800, 700, 600, 500, 400])

@@ -98,7 +98,9 @@ def read(client: Logs, monkeypatch: pytest.MonkeyPatch, limit: int = 10, span_s:
 TIMES = [T0_MS + 1000 * s + ms for s in range(100) for ms in (0, 500, 999)] + [T0_MS + 50_000 + i for i in range(40)]
 
 
-@pytest.mark.parametrize("refuses", ["", "UnknownOperationException", "AccessDeniedException"])
+@pytest.mark.parametrize(
+    "refuses", ["", "UnknownOperationException", "AccessDeniedException", "LimitExceededException"]
+)
 @pytest.mark.parametrize("cuts", [False, True], ids=["pages", "cuts"])
 def test_every_event_is_read_once(monkeypatch: pytest.MonkeyPatch, refuses: str, cuts: bool) -> None:  # noqa: FBT001
     """With answers of ten events, each of 340 events comes once and in order, with Insights and without."""
@@ -128,8 +130,11 @@ def test_another_error_is_no_lack_of_insights(monkeypatch: pytest.MonkeyPatch) -
         read(Logs(TIMES, refuses="ResourceNotFoundException"), monkeypatch)
 
 
-def test_a_query_that_fails_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query that ends otherwise than complete fails in words, since its rows are not all there."""
-    monkeypatch.setattr(Logs, "get_query_results", lambda *_, **__: {"status": "Timeout", "results": []})
-    with pytest.raises(NotDone, match="ended as Timeout"):
-        read(Logs(TIMES), monkeypatch)
+@pytest.mark.parametrize("status", ["Timeout", "Failed", "Cancelled"])
+def test_what_a_query_does_not_answer_is_filtered(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    """A query that ends otherwise than complete has not all rows, so every event is read by the filter instead."""
+    monkeypatch.setattr(Logs, "get_query_results", lambda *_, **__: {"status": status, "results": []})
+    client = Logs(TIMES)
+    found = read(client, monkeypatch)
+    assert found.lines["message"].tolist() == [text for _at, text in client.events]
+    assert found.how == "FilterLogEvents"

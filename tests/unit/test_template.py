@@ -204,6 +204,7 @@ def test_the_risk_of_the_defaults_is_told_with_the_safe_value() -> None:
         ({"StatusTtlDays": "14"}, "StatusTtlDays must exceed DeadLetterRetentionSeconds"),
         ({"AlarmEmail": "a@example.com", "Alarms": "false"}, "AlarmEmail needs Alarms=true"),
         ({"AgeAlarmSeconds": "345600"}, "AgeAlarmSeconds (345600) must be below MessageRetentionSeconds (345600)"),
+        ({"BreakerCooldownSeconds": "301"}, "BreakerCooldownSeconds (301) must be 300 at most with Alarms=true"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -237,6 +238,10 @@ def test_too_many_in_flight_names_the_parameter_that_bounds_them(values: dict[st
 @pytest.mark.parametrize(
     "values",
     [
+        {"BreakerCooldownSeconds": "300"},
+        {"BreakerCooldownSeconds": "3600", "Alarms": "false"},
+        {"BreakerCooldownSeconds": "3600", "Metrics": "false"},
+        {"BreakerCooldownSeconds": "3600", "BreakerFailurePercent": "0"},
         {"FifoQueue": "true", "FifoDeduplication": "content", "BatchSize": "10"},
         {"FifoQueue": "true", "MaxReceiveCount": "22"},
         {"FifoQueue": "true", "MaxReceiveCount": "5", "BatchSize": "1"},

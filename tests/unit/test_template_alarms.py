@@ -9,6 +9,7 @@ import pytest
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws import template
+from taskq_worker.breaker import MAX_HOLD_S
 from taskq_worker.contract import METRIC_NAMESPACE, METRICS
 from tests.unit import plain
 
@@ -172,6 +173,16 @@ def test_a_busy_queue_raises_no_backlog_alarm() -> None:
     assert (alarm["Threshold"], alarm["Statistic"]) == ("BacklogAlarmMessages", "Minimum")
     assert alarm["Period"] * alarm["EvaluationPeriods"] == 3_600
     assert "DatapointsToAlarm" not in alarm
+
+
+def test_the_breaker_alarm_holds_as_long_as_an_open_breaker_may_be_silent() -> None:
+    """Held tasks come back after the cooldown and a jitter of as much or of `MAX_HOLD_S`; that long it looks back."""
+    alarm = ALARMS["BreakerAlarm"]
+    looks_at_s = alarm["Period"] * alarm["EvaluationPeriods"]
+    assert looks_at_s == template.BREAKER_ALARM_S
+    assert alarm["DatapointsToAlarm"] == 1
+    longest_s = template.BREAKER_ALARM_S / 2
+    assert longest_s + max(longest_s, MAX_HOLD_S) <= looks_at_s
 
 
 def test_where_no_data_is_no_news() -> None:

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 
 from taskq_lib.analysis import drain
-from taskq_lib.aws import live, queues, status
+from taskq_lib.aws import live, logs, queues, status
 from taskq_lib.aws.queues import Counts, Held
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.status import Waited
 from taskq_lib.aws.target import Target
 from taskq_lib.commands import options, watch
 from taskq_lib.commands.main import main
+from taskq_lib.errors import NotDone
 from taskq_lib.report import monitor, runs, samples
 from taskq_worker.contract import State
 
@@ -79,6 +80,13 @@ def test_it_says_when_the_backlog_will_be_gone() -> None:
     assert documents[-1]["final_per_s"] == 10
     assert documents[-1]["drain"]["eta_s"] == pytest.approx(3)
     assert documents[0]["n_pending"] is None
+
+
+def test_a_watch_with_long_pauses_gets_its_estimate() -> None:
+    """With a sample each 13 s, of which a minute holds five, the line has the time that is left from the sixth on."""
+    _code, lines, _documents = follow([sample(13 * i, 1_000 - 130 * i) for i in range(6)])
+    assert "no estimate yet: 5 observations" in lines[4]
+    assert "drains in about 35 s" in lines[5]
 
 
 def test_in_a_terminal_one_line_is_drawn_anew(
@@ -214,3 +222,15 @@ def test_what_a_runs_log_said_outlives_its_stack(tmp_path: Path) -> None:
         assert len(found["reports"]) == len(run.load("reports")) == 2
         assert found["metrics"].empty
     assert monitor._kept(None, {})["reports"].empty
+
+
+def test_an_unreadable_log_leaves_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the log cannot be read, for whatever reason, the sources say why, and the metrics are read all the same."""
+
+    def unread(*_: Any) -> None:
+        raise NotDone("Log group g has 10,000 events in one millisecond.", "Read a window without it.")
+
+    monkeypatch.setattr(logs, "read", unread)
+    read, said = monitor._read_log(STACK, (T0, T0))
+    assert said == [("log", "not read: Log group g has 10,000 events in one millisecond.")]
+    assert read["own"].empty
