@@ -20,7 +20,7 @@ report: setup
 	$(BIN)/taskq report --target local -p n_tasks $(N_TASKS)
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lab: setup
 	$(BIN)/taskq lab

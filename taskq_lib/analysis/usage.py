@@ -25,6 +25,8 @@ METRICS_LINE_BYTES, METRICS_ATTEMPT_BYTES = EVENT_BYTES + 470, 25
 ATTEMPT_LINE_BYTES, ERROR_BYTES = EVENT_BYTES + 250, 60
 #: How often a process reports to the breaker of a type at most (s): it does where attempts fail.
 REPORT_S = 1.0
+#: So many reports it takes a process at most to know the window that is counted in.
+N_TO_KNOW = 3
 #: Reads of each task's status, strongly consistent, one unit up to 4 KB: while it is waited for, and at the end.
 READS_PER_TASK = 2
 
@@ -135,12 +137,13 @@ def _duration_s(batches: pd.DataFrame, billed_s: "pd.Series[float] | None") -> f
 def _breaker_units(rows: pd.DataFrame, batches: pd.DataFrame) -> tuple[int, int]:
     """Return the least and the most reports to the breakers' items, each a write of one unit that no index takes.
 
-    Each type is reported at least once; a process reports a type at most once a second, and at most once a batch.
+    Each type is reported at least once. A process reports a type at most once a batch: with each until it knows the
+    window that is counted in, which takes three at most, then at most once a second.
     """
     n_types = int(rows["task_type"].nunique())
     span_s = (rows["finished_at"].max() - rows["received_at"].min()).total_seconds() if len(rows) else 0.0
     n_processes = max(1, int(batches["is_cold"].sum()))
-    often = n_processes * n_types * (1 + int((0.0 if np.isnan(span_s) else max(0.0, span_s)) / REPORT_S))
+    often = n_processes * n_types * (N_TO_KNOW + int((0.0 if np.isnan(span_s) else max(0.0, span_s)) / REPORT_S))
     return n_types, max(n_types, min(int(batches["n_types"].sum()), often))
 
 
