@@ -56,7 +56,8 @@ def test_a_breaker_spares_the_attempts_of_what_waits(own: Stack, run_id: str) ->
     for one in tasks:
         submit.send_one(own, one)
     task_ids = [one.task_id for one in tasks]
-    assert status.wait(own, task_ids, timeout_s=120, progress=False).why == "all final"
+    # What is held back waits a random time that doubles with each receive: on a busy machine, minutes.
+    assert status.wait(own, task_ids, timeout_s=400, progress=False).why == "all final"
     found = items(own, task_ids)
     assert {(row["state"], row["n_attempts"]) for row in found.values()} == {("completed", 2)}
     wait_until(lambda: queues.counts(own).n_unsettled == 0)
