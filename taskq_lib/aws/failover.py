@@ -22,7 +22,10 @@ def table_of(first: Stack | None, table_name: str, there: Target, failover_regio
     Raises `BadInput` where neither is known, or `there`, which `failover_region` names, is the first region itself.
     """
     if not failover_region or (first is not None and there.region == first.target.region):
-        raise BadInput("failover_region must name a region other than the first one's.")
+        raise BadInput(
+            "failover_region must name a region other than the first one's.",
+            "Name the one that has the replica, such as `-p failover_region eu-west-1`; nothing was changed.",
+        )
     if table_name or first is not None:
         return table_name or first.table  # type: ignore[union-attr]
     raise BadInput("The first region is not asked (first_answers), so table_name must say what its table is called.")

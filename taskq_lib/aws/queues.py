@@ -110,8 +110,8 @@ def refuse_messages(found: Counts, n_scheduled: int = 0, *, allowed: bool) -> No
         raise BadInput(
             f"The {holds} {found.n_unsettled:,} messages and the dead-letter queue {found.n_dead:,}{scheduled}; "
             "a teardown destroys them.",
-            "Let the queue drain, look at the dead letters (50_failures) and cancel what is scheduled (taskq cancel), "
-            "or set discard_messages to True.",
+            "Let the queue drain, look at the dead letters (50_failures), cancel what is scheduled (taskq cancel ID), "
+            "or set discard_messages to True (--discard-messages).",
         )
 
 

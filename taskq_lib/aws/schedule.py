@@ -221,6 +221,6 @@ def _not_scheduled(stack: Stack, task_id: str) -> NotDone:
             "What was sent cannot be taken back; a task that is done again does no harm.",
         )
     return NotDone(
-        f"Task {task_id!r} is not scheduled: it never was, or it was sent and waits in the queue.",
+        f"Task {task_id!r} is not scheduled: it never was, or it was sent and waits in the queue, or it was cancelled.",
         f"What is due within {MAX_DELAY_S // 60} minutes waits in the queue itself, where it cannot be cancelled.",
     )

@@ -26,7 +26,7 @@ def replicas(target: Target, table: str) -> pd.DataFrame:
     except dynamodb.exceptions.ResourceNotFoundException as error:
         raise BadInput(
             f"There is no table {table!r} in {target.region}.",
-            "Name the TableName of the first region's stack, which makes its replica here with ReplicaRegion.",
+            f"The first region's stack makes its replica here: `taskq deploy -p ReplicaRegion {target.region}` there.",
         ) from error
     index = "yes" if any(one["IndexName"] == INDEX for one in found.get("GlobalSecondaryIndexes", [])) else "no"
     rows = [{"region": target.region, "status": found["TableStatus"], "index": index}]

@@ -28,7 +28,7 @@ from tests.unit.events import Context, record, task
 
 pytestmark = pytest.mark.integration
 
-N_EVENTS = 3_000
+N_EVENTS = 1_500
 SEED = 20_261_124
 MAX_ATTEMPTS = 3
 ALWAYS, ONCE = {"fail_attempts": -1}, {"fail_attempts": 1}
