@@ -99,6 +99,9 @@ def main() -> None:
     if line := sys.stdin.readline():
         sys.argv[1:] = json.loads(line)
         kernelapp.launch_new_instance()
+        # Told to shut down, the control thread still flushes what was printed by way of a thread that the exit stops:
+        # stopped too soon, it waits for that 10 s in vain.
+        kernelapp.IPKernelApp.instance().control_thread.join(timeout=5)
 
 
 if __name__ == "__main__":
