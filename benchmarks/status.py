@@ -143,16 +143,16 @@ def _read(read: Reader, url: str, n_items: int) -> Measured:
     target = Target(name="local", session=session, region="us-east-1", endpoint_url=url)
     read(target, "taskq-800")
     held = _memory("VmRSS")
-    begun = time.process_time()
+    begun = time.perf_counter()
     n_read = read(target, f"taskq-{n_items}")
-    seconds = time.process_time() - begun
+    seconds = time.perf_counter() - begun
     if n_read != n_items:
         raise SystemExit(f"{read.__name__} read {n_read:,} of {n_items:,} items")
     return seconds, _memory("VmHWM") - held
 
 
 def _memory(name: str) -> float:
-    """Return bytes of this process; `VmRSS` now or `VmHWM` at the peak. (`getrusage` knows the parent's peak as well.)"""
+    """Return bytes of this process; `VmRSS` now or `VmHWM` at the peak; `getrusage` has the parent's peak in it."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     [line] = [line for line in lines if line.startswith(f"{name}:")]
     return 1024.0 * int(line.split()[1])
@@ -167,6 +167,7 @@ def _rows(found: dict[str, Measured], n_items: int) -> Iterator[Row]:
             ours=n_items / seconds,
             peer=peer,
             theirs=n_items / found[peer][0],
+            better="higher",
             wanted=_WANTED.get(peer),
         )
     least: Sequence[Any] = min((found[peer][1], peer) for peer in PEERS)

@@ -1,4 +1,4 @@
-"""A status table that answers `Query`: items as the function writes them, in pages of about a megabyte, each id once."""
+"""A status table that answers `Query`: items as the function writes them, in pages of about a megabyte."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from taskq_worker.attributes import to_attribute
-from taskq_worker.contract import N_SHARDS, Task, shard_of
+from taskq_worker.contract import N_SHARDS, Task
 from taskq_worker.items import expiry, ms, new_item, stamp
 from taskq_worker.records import Delivery, Record
 
@@ -58,11 +58,21 @@ def _item(shard: int, i: int) -> dict[str, Any]:
     first = new_item(Delivery(record=record, task=task), _REQUEST_ID.format(i), started, started + 300)
     del first["leaseUntil"]
     finished = log[-1]["finished"]
-    item = first | {**expiry(_AT, 30), **stamp(finished), "finishedAt": finished, "attempts": len(log), "attemptLog": log}
+    item = first | {
+        **expiry(_AT, 30),
+        **stamp(finished),
+        "finishedAt": finished,
+        "attempts": len(log),
+        "attemptLog": log,
+    }
     if n_failed == 3:
         error = {name: log[-1][name] for name in ("errorType", "error")}
         return item | error | {"status": "FAILED", "deadLettered": True, "reason": "max_attempts"}
-    return item | {"status": "COMPLETED", "result": json.dumps(result | {"id": f"{i:032x}"}), "shard": shard_of(task_id)}
+    return item | {
+        "status": "COMPLETED",
+        "result": json.dumps(result | {"id": f"{i:032x}"}),
+        "shard": shard_of(task_id),
+    }
 
 
 def _entry(i: int, started: float, outcome: str) -> dict[str, Any]:
