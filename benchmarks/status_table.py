@@ -55,24 +55,15 @@ def _item(shard: int, i: int) -> dict[str, Any]:
     n_failed = 3 if i % 100 < 2 else int(i % 100 < 10)
     outcomes = ["failed"] * n_failed + ["completed"] * (n_failed < 3)
     log = [_entry(i, started + 20 * n, outcome) for n, outcome in enumerate(outcomes)]
-    first = new_item(Delivery(record=record, task=task), _REQUEST_ID.format(i), started, started + 300)
-    del first["leaseUntil"]
+    item = new_item(Delivery(record=record, task=task), _REQUEST_ID.format(i), started, started + 300)
+    del item["leaseUntil"]
     finished = log[-1]["finished"]
-    item = first | {
-        **expiry(_AT, 30),
-        **stamp(finished),
-        "finishedAt": finished,
-        "attempts": len(log),
-        "attemptLog": log,
-    }
+    item |= {**expiry(_AT, 30), **stamp(finished), "shard": shard, "finishedAt": finished}
+    item |= {"attempts": len(log), "attemptLog": log}
     if n_failed == 3:
         error = {name: log[-1][name] for name in ("errorType", "error")}
         return item | error | {"status": "FAILED", "deadLettered": True, "reason": "max_attempts"}
-    return item | {
-        "status": "COMPLETED",
-        "result": json.dumps(result | {"id": f"{i:032x}"}),
-        "shard": shard_of(task_id),
-    }
+    return item | {"status": "COMPLETED", "result": json.dumps(result | {"id": f"{i:032x}"})}
 
 
 def _entry(i: int, started: float, outcome: str) -> dict[str, Any]:
