@@ -8,7 +8,8 @@ its way, and a test holds that both ways lead to the same frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Literal
+from operator import attrgetter
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +17,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import Meta
-from msgspec.structs import astuple
 
 from taskq_lib.aws import frames
 from taskq_lib.aws.frames import ATTEMPT_COLUMNS, TASK_COLUMNS, TIME
@@ -30,73 +30,101 @@ Columns = tuple[dict[str, pa.Array], dict[str, pa.Array]]
 #: As `frames.TASK_COLUMNS` describes columns.
 _Described = dict[str, tuple[str | None, Any]]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
-
 #: So many items are gathered at once, at least: fewer cost more calls, more cost memory.
 _N_GATHERED = 1000
+_UTC = pa.timestamp("us", "UTC")
 
 
-def _struct(name: str, fields: Iterable[Any], *, strict: bool = False) -> type[msgspec.Struct]:
+# --- what an item is decoded into -------------------------------------------------------------------------------------
+
+
+def _struct(name: str, fields: Iterable[Any], *, strict: bool = False) -> Any:
     # They hold no cycles, so the garbage collector need not see them.
     return msgspec.defstruct(name, fields, gc=False, frozen=True, forbid_unknown_fields=strict)
 
 
-def _attribute(kind: str, content: Any, missing: Any) -> tuple[type[msgspec.Struct], msgspec.Struct]:
-    """Return the struct of an attribute value of this kind, and the one that stands for a missing attribute."""
-    attribute = _struct(f"Attribute{kind}", [(kind, content)], strict=True)
-    return attribute, attribute(missing)
+class _Attribute(NamedTuple):
+    """How an attribute is decoded, and how many of them become an array."""
+
+    kind: Any  #: The struct of its value
+    missing: Any  #: What stands for one that is not there
+    arrow: pa.DataType
+    array: Callable[[Iterable[Any]], pa.Array]
 
 
-_TEXT = _attribute("S", str, None)
-_FLAG = _attribute("BOOL", bool, False)  # noqa: FBT003 - the value of a flag that is missing
-_INT8 = _attribute("N", Annotated[int, Meta(ge=-(2**7), lt=2**7)], None)
-_INT32 = _attribute("N", Annotated[int, Meta(ge=-(2**31), lt=2**31)], None)
-_COUNT = (_INT32[0], _INT32[0](0))
-# Unix seconds of the years 1653 to 5138, in which milliseconds are exact and every dtype knows the time.
-_TIME = _attribute("N", Annotated[float, Meta(gt=-1e10, lt=1e11)], np.nan)
-#: dtype of a column -> the attribute, what stands for a missing one, how it is read (`_ARRAYS`), and the Arrow type
-_KINDS: dict[Any, tuple[Any, Any, str, pa.DataType]] = {
-    "str": (*_TEXT, "S", pa.large_string()),
-    "category": (*_TEXT, "S", pa.large_string()),
-    "boolean": (*_FLAG, "BOOL", pa.bool_()),
-    "Int8": (*_INT8, "N", pa.int8()),
-    "Int32": (*_INT32, "N", pa.int32()),
-    TIME: (*_TIME, "time", pa.timestamp("us", "UTC")),
+def _text() -> _Attribute:
+    kind, arrow = _struct("AttributeS", [("S", str)], strict=True), pa.large_string()
+    return _Attribute(kind, kind(None), arrow, lambda values: pa.array([value.S for value in values], arrow))
+
+
+def _flag() -> _Attribute:
+    kind = _struct("AttributeBOOL", [("BOOL", bool)], strict=True)
+    return _Attribute(kind, kind(BOOL=False), pa.bool_(), lambda values: pa.array([value.BOOL for value in values]))
+
+
+def _whole(arrow: pa.DataType) -> _Attribute:
+    most = 2 ** (arrow.bit_width - 1)
+    kind = _struct("AttributeN", [("N", Annotated[int, Meta(ge=-most, lt=most)])], strict=True)
+    return _Attribute(kind, kind(None), arrow, lambda values: pa.array([value.N for value in values], arrow))
+
+
+def _time() -> _Attribute:
+    # Unix seconds of the years 1653 to 5138, in which milliseconds are exact and every dtype knows the time.
+    kind = _struct("AttributeN", [("N", Annotated[float, Meta(gt=-1e10, lt=1e11)])], strict=True)
+    return _Attribute(kind, kind(np.nan), _UTC, lambda values: _times([value.N for value in values]))
+
+
+def _times(unix_s: list[float]) -> pa.Array:
+    """Turn Unix seconds into times, through whole milliseconds as `frames.typed` does; NaN into none."""
+    seconds = np.array(unix_s, dtype=float)
+    missing = np.isnan(seconds)
+    unix_us = np.rint(np.where(missing, 0.0, seconds) * 1000).astype(np.int64) * 1000
+    return pa.array(unix_us, mask=missing).cast(_UTC)
+
+
+#: dtype of a column -> its attribute
+_KINDS: dict[Any, _Attribute] = {
+    "str": _text(),
+    "category": _text(),
+    "boolean": _flag(),
+    "Int8": _whole(pa.int8()),
+    "Int32": _whole(pa.int32()),
+    TIME: _time(),
 }
 
 
-def _fields(columns: _Described, besides: dict[str, Any]) -> list[Any]:
-    """Return the fields of a struct: the attributes of these columns, each with what stands for it; `besides` wins."""
-    own = {attribute: _KINDS[dtype][:2] for attribute, dtype in columns.values() if attribute is not None}
-    required = {name: (kind,) for name, kind in besides.items() if not isinstance(kind, tuple)}
-    return sorted(((name, *kind) for name, kind in (own | besides | required).items()), key=len)
+def _fields(described: _Described, **besides: Any) -> list[Any]:
+    """Return the fields of a struct: the attributes of these columns, and others; a tuple says what stands for none."""
+    own = {name: _KINDS[dtype][:2] for name, dtype in described.values() if name is not None}
+    fields = [(name, *(kind if isinstance(kind, tuple) else (kind,))) for name, kind in (own | besides).items()]
+    return sorted(fields, key=len)  # those that are required come first
 
 
-_Entry = _struct(
-    "Entry",
-    _fields(
-        ATTEMPT_COLUMNS,
-        {"outcome": _struct("AttributeOutcome", [("S", Literal[*map(str, Outcome)])], strict=True), "redrive": _COUNT},
-    ),
-)
+_Text, _Count = _KINDS["str"].kind, _KINDS["Int32"].kind
+_Outcome = _struct("AttributeOutcome", [("S", Literal[*map(str, Outcome)])], strict=True)
+_Entry = _struct("Entry", _fields(ATTEMPT_COLUMNS, outcome=_Outcome, redrive=(_Count, _Count(0))))
 _Log = _struct("Log", [("L", list[_struct("LogEntry", [("M", _Entry)], strict=True)])], strict=True)  # type: ignore[misc]
-#: What every item has is required: without it the slow way says what comes of it.
+#: An item. What each has is required: of one that lacks it the slow way says what becomes.
 Item = _struct(
     "Item",
     _fields(
         TASK_COLUMNS,
-        {
-            "taskId": _TEXT[0],
-            "status": _TEXT[0],
-            "attempts": _INT32[0],
-            "redrives": _COUNT,
-            "startedAt": _TIME,
-            "deadLettered": _FLAG,
-            "attemptLog": (_Log, _Log([])),
-        },
+        taskId=_Text,
+        status=_Text,
+        attempts=_Count,
+        redrives=(_Count, _Count(0)),
+        startedAt=_KINDS[TIME][:2],
+        deadLettered=_KINDS["boolean"][:2],
+        attemptLog=(_Log, _Log([])),
     ),
 )
 #: An item of which only its state is read.
-ItemState = _struct("ItemState", [("taskId", _TEXT[0]), ("status", *_TEXT), ("deadLettered", *_FLAG)])
+ItemState = _struct(
+    "ItemState", _fields({}, taskId=_Text, status=_KINDS["str"][:2], deadLettered=_KINDS["boolean"][:2])
+)
+
+
+# --- from items to frames ---------------------------------------------------------------------------------------------
 
 
 def frames_of(parts: Iterable[list[Columns]]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -135,11 +163,11 @@ def _columns_slowly(page: Page) -> Columns:
     return _arrays(tasks, TASK_COLUMNS), _arrays(attempts, ATTEMPT_COLUMNS)
 
 
-def _arrays(frame: pd.DataFrame, columns: _Described) -> dict[str, pa.Array]:
+def _arrays(frame: pd.DataFrame, described: _Described) -> dict[str, pa.Array]:
     """Return a frame's columns as Arrow arrays."""
     arrays = {}
-    for name, (_attribute, dtype) in columns.items():
-        column, arrow = frame[name], _KINDS[dtype][3]
+    for name, (_attribute, dtype) in described.items():
+        column, arrow = frame[name], _KINDS[dtype].arrow
         if dtype == TIME:
             arrays[name] = pa.array(column.dt.tz_convert(None).to_numpy()).cast(arrow)
         else:
@@ -157,7 +185,7 @@ def _columns(items: Sequence[Any]) -> list[Columns]:
     tasks, attempts = _read(items, TASK_COLUMNS), _read(entries, ATTEMPT_COLUMNS)
     tasks["state"] = pa.array(_states(items), pa.large_string())
     tasks["n_redrives"] = pa.array([item.redrives.N for item in items], pa.int32())
-    claimed_at = _times(np.array([item.startedAt.N for item in items], dtype=float))
+    claimed_at = _times([item.startedAt.N for item in items])
     tasks["first_started_at"], tasks["last_started_at"] = _starts(tasks, owner, claimed_at, attempts["started_at"])
     for name in ("task_id", "run_id", "task_type", "priority"):
         attempts[name] = tasks[name].take(pa.array(owner))
@@ -169,33 +197,13 @@ def _columns(items: Sequence[Any]) -> list[Columns]:
     return [(tasks, attempts)]
 
 
-def _read(structs: Sequence[Any], columns: _Described) -> dict[str, pa.Array]:
+def _read(structs: Sequence[Any], described: _Described) -> dict[str, pa.Array]:
     """Gather the columns that are attributes of the structs."""
-    if not structs:
-        return {name: pa.array([], _KINDS[dtype][3]) for name, (_, dtype) in columns.items()}
-    # All attributes of a struct in one go: one by one, each would fetch it from memory again.
-    fields = dict(zip(structs[0].__struct_fields__, zip(*map(astuple, structs), strict=True), strict=True))
     return {
-        name: _ARRAYS[_KINDS[dtype][2]](fields[attribute], _KINDS[dtype][3])
-        for name, (attribute, dtype) in columns.items()
+        name: _KINDS[dtype].array(map(attrgetter(attribute), structs))
+        for name, (attribute, dtype) in described.items()
         if attribute is not None
     }
-
-
-#: name of an attribute's content -> how such attributes become an array of an Arrow type
-_ARRAYS: dict[str, Callable[[Sequence[Any], pa.DataType], pa.Array]] = {
-    "S": lambda attributes, arrow: pa.array([one.S for one in attributes], arrow),
-    "N": lambda attributes, arrow: pa.array([one.N for one in attributes], arrow),
-    "BOOL": lambda attributes, arrow: pa.array([one.BOOL for one in attributes], arrow),
-    "time": lambda attributes, _: _times(np.array([one.N for one in attributes], dtype=float)),
-}
-
-
-def _times(seconds: np.ndarray[Any, Any]) -> pa.Array:
-    """Turn Unix seconds into times, through whole milliseconds as `frames.typed` does."""
-    missing = np.isnan(seconds)
-    unix_us = np.rint(np.where(missing, 0.0, seconds) * 1000).astype(np.int64) * 1000
-    return pa.array(unix_us, mask=missing).cast(pa.timestamp("us", "UTC"))
 
 
 def _states(items: Sequence[Any]) -> list[State]:
@@ -235,10 +243,10 @@ def _numbers(tasks: dict[str, pa.Array], owner: _Ints, redrive: pa.Array) -> pa.
     return pa.array(first[life] + np.arange(len(owner)) - begins[life], pa.int32())
 
 
-def _frame(parts: list[dict[str, pa.Array]], columns: _Described) -> pd.DataFrame:
+def _frame(parts: list[dict[str, pa.Array]], described: _Described) -> pd.DataFrame:
     values = {}
-    for name, (_, dtype) in columns.items():
-        column = pa.chunked_array([part.pop(name) for part in parts], _KINDS[dtype][3])
+    for name, (_, dtype) in described.items():
+        column = pa.chunked_array([part.pop(name) for part in parts], _KINDS[dtype].arrow)
         if dtype == "category":
             values[name] = _categories(column, name)
         else:
