@@ -54,7 +54,8 @@ def get(stack: Stack, task_ids: Sequence[str]) -> Statuses:
 
     Strongly consistent: what one read saw as final, the next one must not see as open.
     """
-    return Statuses(*columns.frames_of([columns.gather(_pages_by_id(stack, task_ids, _GOT))]))
+    with ThreadPoolExecutor(1) as gatherer:
+        return Statuses(*columns.frames_of([columns.gather(_pages_by_id(stack, task_ids, _GOT), gatherer)]))
 
 
 def items(stack: Stack, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -72,10 +73,13 @@ def window(stack: Stack, since: datetime, until: datetime | None = None) -> Stat
     `until` defaults to now. Raises `BadInput` for naive datetimes or where the stack has no index by time.
     """
     request, client = _by_time(stack, since, until), stack.target.client("dynamodb")
-    with ThreadPoolExecutor(N_SHARDS) as pool:
-        # Each shard's pages become columns where they are read, so that no more than one is held of each.
-        parts = pool.map(lambda shard: columns.gather(wire.query(client, _QUERIED, request(shard))), range(N_SHARDS))
-        return Statuses(*columns.frames_of(parts))
+
+    def read(shard: int) -> list[columns.Columns]:
+        # Pages become columns as they come, so that no more than one is held of each shard.
+        return columns.gather(wire.query(client, _QUERIED, request(shard)), gatherer)
+
+    with ThreadPoolExecutor(1) as gatherer, ThreadPoolExecutor(N_SHARDS) as pool:
+        return Statuses(*columns.frames_of(pool.map(read, range(N_SHARDS))))
 
 
 def changed(

@@ -4,6 +4,7 @@ import json
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -152,7 +153,8 @@ def both(target: Target, *pages: Sequence[Attribute]) -> tuple[Any, Any]:
 
 
 def _fast(client: Any) -> Any:
-    return columns.frames_of([columns.gather(wire.query(client, QUERIED, REQUEST))])
+    with ThreadPoolExecutor(1) as gatherer:
+        return columns.frames_of([columns.gather(wire.query(client, QUERIED, REQUEST), gatherer)])
 
 
 def _slow(client: Any) -> Any:
