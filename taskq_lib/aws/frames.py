@@ -169,8 +169,10 @@ def typed(values: list[Any], name: str, dtype: Any) -> Any:
         return pd.to_datetime(pd.array(unix_ms, dtype="Int64"), unit="ms", utc=True).astype(TIME)
     if dtype != "category":
         return pd.array(values, dtype=dtype)
+    texts = [None if value is None else str(value) for value in values]
     categories = {"state": [str(state) for state in State], "outcome": [str(outcome) for outcome in Outcome]}.get(name)
     if categories is None:
         # Types that were removed from the code since still have items.
-        categories = sorted({*task_types(), *(str(value) for value in values if value is not None)})
-    return pd.Categorical(values, categories=categories, ordered=name == "state")
+        categories = sorted({*task_types(), *(text for text in texts if text is not None)})
+    texts = [text if text in categories else None for text in texts]
+    return pd.Categorical(texts, categories=categories, ordered=name == "state")

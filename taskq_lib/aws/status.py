@@ -13,19 +13,19 @@ from typing import Any, NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
-from taskq_lib.aws import queues
-from taskq_lib.aws.frames import attempts_frame, read_items, state_of, tasks_frame
+from taskq_lib.aws import columns, queues, wire
+from taskq_lib.aws.frames import read_items
 from taskq_lib.aws.queues import Counts
 from taskq_lib.aws.stack import Stack
-from taskq_lib.errors import BadInput, NotDone
+from taskq_lib.errors import BadInput
 from taskq_worker.contract import N_SHARDS, State
 
-KEYS_PER_REQUEST = 100  # BatchGetItem takes no more
 N_THREADS = 8
-N_TRIES = 10
 #: SQS's counts are approximate and settle within about a minute; only after this long is an empty queue believed.
 IDLE_S = 60.0
 _FINAL = {State.COMPLETED, State.DEAD_LETTERED}
+_GOT, _QUERIED = wire.batch_get_decoder(columns.Item), wire.query_decoder(columns.Item)
+_GOT_STATE = wire.batch_get_decoder(columns.ItemState)
 
 #: Is told what a wait sees: the queues' counts and, where they were read at that moment, how many tasks are in which
 #: state (else None).
@@ -54,20 +54,17 @@ def get(stack: Stack, task_ids: Sequence[str]) -> Statuses:
 
     Strongly consistent: what one read saw as final, the next one must not see as open.
     """
-    found = list(items(stack, task_ids))
-    return Statuses(tasks_frame(found), attempts_frame(found))
+    with ThreadPoolExecutor(1) as gatherer:
+        return Statuses(*columns.frames_of([columns.gather(_pages_by_id(stack, task_ids, _GOT), gatherer)]))
 
 
-def items(stack: Stack, keys: Sequence[str], **projection: Any) -> Iterator[dict[str, Any]]:
-    """Read the items of these keys as plain Python values, strongly consistent, each once; `projection` as boto3's.
+def items(stack: Stack, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Read the items of these keys as plain Python values, strongly consistent, each once.
 
     Raises `NotDone` where the table stays throttled.
     """
-    keys = list(dict.fromkeys(keys))
-    chunks = [keys[i : i + KEYS_PER_REQUEST] for i in range(0, len(keys), KEYS_PER_REQUEST)]
-    with ThreadPoolExecutor(N_THREADS) as pool:
-        for found in pool.map(lambda chunk: _batch_get(stack, chunk, projection), chunks):
-            yield from read_items(found)
+    for page in _pages_by_id(stack, keys, None):
+        yield from read_items(page)
 
 
 def window(stack: Stack, since: datetime, until: datetime | None = None) -> Statuses:
@@ -75,8 +72,14 @@ def window(stack: Stack, since: datetime, until: datetime | None = None) -> Stat
 
     `until` defaults to now. Raises `BadInput` for naive datetimes or where the stack has no index by time.
     """
-    found = list(changed(stack, since, until))
-    return Statuses(tasks_frame(found), attempts_frame(found))
+    request, client = _by_time(stack, since, until), stack.target.client("dynamodb")
+
+    def read(shard: int) -> list[columns.Columns]:
+        # Pages become columns as they come, so that no more than one is held of each shard.
+        return columns.gather(wire.query(client, _QUERIED, request(shard)), gatherer)
+
+    with ThreadPoolExecutor(1) as gatherer, ThreadPoolExecutor(N_SHARDS) as pool:
+        return Statuses(*columns.frames_of(pool.map(read, range(N_SHARDS))))
 
 
 def changed(
@@ -86,17 +89,11 @@ def changed(
 
     What is projected may name the attributes by `#at` (timestamp), `#status` and their own names.
     """
-    until = until or datetime.now(UTC)
-    if since.tzinfo is None or until.tzinfo is None or since > until:
-        raise BadInput("A time window needs two datetimes with a time zone, the earlier one first.")
-    if stack.time_index is None:
-        raise BadInput(
-            f"Stack {stack.name!r} has no index by time (TimeIndex=false), and a scan is never made unasked.",
-            "Read by ids, or deploy with TimeIndex=true; the index then fills by itself.",
-        )
+    request, client = _by_time(stack, since, until, **projection), stack.target.client("dynamodb")
     with ThreadPoolExecutor(N_SHARDS) as pool:
-        for found in pool.map(lambda shard: _query(stack, shard, (since, until), projection), range(N_SHARDS)):
-            yield from read_items(found)
+        for pages in pool.map(lambda shard: list(wire.query(client, None, request(shard))), range(N_SHARDS)):
+            for page in pages:
+                yield from read_items(page)
 
 
 def wait(
@@ -151,52 +148,55 @@ def _why_stop(n_open: int, late: bool, idle: bool) -> str | None:  # noqa: FBT00
 def _states(stack: Stack, task_ids: Sequence[str]) -> dict[str, State]:
     """Return the state of each of these tasks, in their order; one without an item is pending."""
     names = {"#status": "status"}
-    found = items(stack, task_ids, ProjectionExpression="taskId, #status, deadLettered", ExpressionAttributeNames=names)
-    return dict.fromkeys(task_ids, State.PENDING) | {item["taskId"]: state_of(item) for item in found}
+    states = dict.fromkeys(task_ids, State.PENDING)
+    for page in _pages_by_id(
+        stack,
+        task_ids,
+        _GOT_STATE,
+        ProjectionExpression="taskId, #status, deadLettered",
+        ExpressionAttributeNames=names,
+    ):
+        states |= columns.states_of(page)
+    return states
 
 
-def _batch_get(stack: Stack, task_ids: Sequence[str], projection: dict[str, Any]) -> list[dict[str, Any]]:
-    """Read up to 100 items; keys that DynamoDB left unprocessed are asked for again, ever more slowly."""
-    dynamodb = stack.target.client("dynamodb")
-    request = {
-        stack.table: {
-            "Keys": [{"taskId": {"S": task_id}} for task_id in task_ids],
-            "ConsistentRead": True,
-            **projection,
-        }
-    }
-    found: list[dict[str, Any]] = []
-    for n_try in range(N_TRIES):
-        answer = dynamodb.batch_get_item(RequestItems=request)
-        found += answer["Responses"].get(stack.table, [])
-        request = answer.get("UnprocessedKeys", {})
-        if not request:
-            return found
-        time.sleep(min(5.0, 0.05 * 2**n_try))
-    raise NotDone(
-        f"Table {stack.table} left keys unread after {N_TRIES} tries: it is throttled.",
-        "Wait a minute and run it again; a new on-demand table serves 12,000 read units a second at first.",
-    )
+def _pages_by_id(
+    stack: Stack, keys: Sequence[str], decoder: wire.Decoder | None, **projection: Any
+) -> Iterator[Sequence[Any]]:
+    """Yield the items of these keys, each once, strongly consistent, a page an answer."""
+    client, keys = stack.target.client("dynamodb"), list(dict.fromkeys(keys))
+
+    def read(begin: int) -> list[Sequence[Any]]:
+        some = [{"taskId": {"S": key}} for key in keys[begin : begin + wire.KEYS_PER_REQUEST]]
+        return list(wire.batch_get(client, decoder, stack.table, {"Keys": some, "ConsistentRead": True, **projection}))
+
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        for pages in pool.map(read, range(0, len(keys), wire.KEYS_PER_REQUEST)):
+            yield from pages
 
 
-def _query(
-    stack: Stack, shard: int, window: tuple[datetime, datetime], projection: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    names = {"#at": "timestamp", "#shard": "shard"} | ({"#status": "status"} if projection else {})
-    pages = (
-        stack.target.client("dynamodb")
-        .get_paginator("query")
-        .paginate(
-            TableName=stack.table,
-            IndexName=stack.time_index,
-            KeyConditionExpression="#shard = :shard AND #at BETWEEN :since AND :until",
-            ExpressionAttributeNames=names,
-            ExpressionAttributeValues={
-                ":shard": {"N": str(shard)},
-                ":since": {"N": f"{window[0].timestamp():.3f}"},
-                ":until": {"N": f"{window[1].timestamp():.3f}"},
-            },
-            **projection,
+def _by_time(
+    stack: Stack, since: datetime, until: datetime | None, **projection: Any
+) -> Callable[[int], dict[str, Any]]:
+    """Return what to ask each shard of the index for: what changed in [since, until].
+
+    Raises `BadInput` for naive datetimes or where the stack has no index by time.
+    """
+    until = until or datetime.now(UTC)
+    if since.tzinfo is None or until.tzinfo is None or since > until:
+        raise BadInput("A time window needs two datetimes with a time zone, the earlier one first.")
+    if stack.time_index is None:
+        raise BadInput(
+            f"Stack {stack.name!r} has no index by time (TimeIndex=false), and a scan is never made unasked.",
+            "Read by ids, or deploy with TimeIndex=true; the index then fills by itself.",
         )
-    )
-    return [item for page in pages for item in page["Items"]]
+    values = {":since": {"N": f"{since.timestamp():.3f}"}, ":until": {"N": f"{until.timestamp():.3f}"}}
+    names = {"#at": "timestamp", "#shard": "shard"} | ({"#status": "status"} if projection else {})
+    return lambda shard: {
+        "TableName": stack.table,
+        "IndexName": stack.time_index,
+        "KeyConditionExpression": "#shard = :shard AND #at BETWEEN :since AND :until",
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": {":shard": {"N": str(shard)}, **values},
+        **projection,
+    }

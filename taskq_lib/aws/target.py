@@ -22,6 +22,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from taskq_lib.aws import wire
 from taskq_lib.errors import AwsAccess, BadInput, TaskqError
 from taskq_lib.local import engine
 
@@ -61,7 +62,10 @@ class Target:
             config = _CONFIG.merge(_QUICK) if service == "sts" else _CONFIG
             if urlsplit(self.endpoint_url or "").hostname in _LOOPBACK:
                 config = config.merge(_NO_PROXY)
-            self._clients[service] = self.session.client(service, endpoint_url=self.endpoint_url, config=config)
+            client = self.session.client(service, endpoint_url=self.endpoint_url, config=config)
+            if service == "dynamodb":
+                wire.attach(client)
+            self._clients[service] = client
         return self._clients[service]
 
     def identity(self) -> dict[str, str]:

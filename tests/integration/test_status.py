@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from taskq_lib.aws import queues, status, submit
+from taskq_lib.aws import frames, queues, status, submit
 from taskq_lib.aws.frames import ATTEMPT_COLUMNS, TASK_COLUMNS
 from taskq_lib.aws.stack import Stack
 from taskq_lib.aws.target import Target
@@ -60,6 +60,16 @@ def test_any_number_of_tasks_is_read_by_id(stack: Stack, completed: Callable[[in
     assert sorted(found.tasks["task_id"]) == ids
     assert sorted(found.attempts["task_id"]) == ids
     assert set(found.tasks["state"]) == {"completed"}
+
+
+def test_what_is_recorded_is_read_the_fast_way(
+    stack: Stack, completed: Callable[[int], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the function writes fits what items are decoded into: nothing of it is left to the SDK's parser."""
+    ids = completed(20)
+    monkeypatch.delattr(frames, "read_items")
+    assert len(status.get(stack, ids).tasks) == 20
+    assert status.wait(stack, ids, timeout_s=10, progress=False).n_final == 20
 
 
 def test_a_repeated_id_has_one_row(stack: Stack, completed: Callable[[int], list[str]]) -> None:

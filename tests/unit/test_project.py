@@ -133,8 +133,8 @@ def test_every_import_is_declared() -> None:
     names = {"yaml": "pyyaml", "IPython": "ipython"}
     used = {canonicalize_name(names.get(name, name)) for name in used - {"taskq_lib", "taskq_worker", "botocore"}}
     declared = set(requirements(PROJECT["dependencies"]))
-    # Run as programs or by pandas: the kernel, the laboratory, the parquet files.
-    assert used - {"ministack"} == declared - {"ipykernel", "jupyterlab", "pyarrow"}
+    # Run as programs: the kernel and the laboratory.
+    assert used - {"ministack"} == declared - {"ipykernel", "jupyterlab"}
     elsewhere = [path for path in LIBRARY.rglob("*.py") if path.name not in {"serve.py", "mends.py"}]
     assert "ministack" not in set().union(*(foreign(path) for path in elsewhere))
 
