@@ -123,6 +123,11 @@ def _without_own_id(error: "pd.Series[str]", task_id: "pd.Series[str]") -> "pd.S
 
 
 def _without(text: str, own: str) -> str:
+    # Between spaces it is a word for sure; only where it stands elsewhere too, the words have to be looked for.
+    numbered = f" {text} ".replace(f" {own} ", " 0 ")
+    if own not in numbered and _ID_LIKE.fullmatch(own):
+        return numbered[1:-1]
+
     def number(found: re.Match[str]) -> str:
         # The id is a word of the text: `run-1` does not stand in `run-10`.
         return "0" if found[0] == own else found[0]
