@@ -50,7 +50,7 @@ def make(n: int, seed: int = 0) -> Frames:
     common: dict[str, Any] = {
         "task_id": _numbered("run-", place),
         "run_id": _picked(["20261124T020000Z-ab12"], np.zeros(n, dtype=np.int64)),
-        "task_type": pd.Categorical.from_codes(kind, list(TYPES)),
+        "task_type": pd.Categorical.from_codes(kind, pd.Index(TYPES)),
         "priority": pd.array(priority.astype(np.int8), dtype="Int8"),
         "message_group": _picked([f"tenant-{i}" for i in range(N_GROUPS)], group),
     }
@@ -82,7 +82,7 @@ def _attempts(
         "received_at": _at(received, ~lost),
         "started_at": _at(started, ~lost),
         "finished_at": _at(started + took, ~lost),
-        "outcome": pd.Categorical.from_codes(np.where(lost, 2, failed), [str(outcome) for outcome in _OUTCOMES]),
+        "outcome": pd.Categorical.from_codes(np.where(lost, 2, failed), pd.Index(_OUTCOMES)),
         "error_type": _picked(ERRORS, error),
         "error": _error_texts(common["task_id"], task, error),
         "request_id": _masked(_numbered("6ba7b810-9dad-11d1-80b4-", (task // BATCH) * MAX_ATTEMPTS + number), ~lost),
@@ -104,7 +104,7 @@ def _tasks(
     finished = times["finished_at"].fillna(stand_in + pd.Timedelta(seconds=30))
     columns: dict[str, Any] = {
         **common,
-        "state": pd.Categorical.from_codes(np.where(dead, 4, 3), _STATES, ordered=True),
+        "state": pd.Categorical.from_codes(np.where(dead, 4, 3), pd.Index(_STATES), ordered=True),
         "n_attempts": _whole(n_attempts),
         "n_duplicates": _whole(rng.random(n) < TWICE),
         "n_redrives": _whole(np.zeros(n)),
@@ -144,7 +144,7 @@ def _dead(tasks: pd.DataFrame) -> pd.DataFrame:
 
 
 _STATES = [str(state) for state in State]
-_OUTCOMES = (Outcome.COMPLETED, Outcome.FAILED, Outcome.LOST)
+_OUTCOMES = [str(outcome) for outcome in (Outcome.COMPLETED, Outcome.FAILED, Outcome.LOST)]
 
 
 def _numbered(head: str, numbers: Numbers, tail: str = "") -> Any:
@@ -165,7 +165,7 @@ def _error_texts(ids: Any, task: Numbers, error: Numbers) -> Any:
     said = "no answer to " + pd.Series(ids).take(task[rows]).reset_index(drop=True) + " after 30.0 s"
     place = np.full(len(error), -1)
     place[rows] = np.arange(len(rows))
-    return pd.array(said, dtype="str").take(place, allow_fill=True)
+    return said.array.take(place, allow_fill=True)
 
 
 def _masked(texts: Any, known: NDArray[np.bool_]) -> Any:

@@ -91,8 +91,8 @@ def _groups_and_queues(
     there = np.flatnonzero(np.bincount(pair))
     found = pd.DataFrame({"group": names[there // max(1, len(queues))], "queue": queues[there % max(1, len(queues))]})
     # Numbers of two bytes are sorted by their digits, which takes a twentieth of the time.
-    number = np.searchsorted(there, pair).astype(np.int16 if len(there) < 2**15 else np.int64)
-    return number, found.astype("str")
+    number = np.searchsorted(there, pair).astype(np.int64)
+    return number.astype(np.int16) if len(there) < 2**15 else number, found.astype("str")
 
 
 def _inversions(
@@ -109,7 +109,7 @@ def _inversions(
     rank = np.empty_like(by_done)
     rank[by_done] = np.arange(len(rank))
     n_passed, overtaken = np.zeros(len(rank), dtype="int64"), np.zeros(len(rank), dtype=bool)
-    n_passed[in_order] = _n_greater_before(rank.astype(np.int32 if len(rank) < 2**31 else np.int64))
+    n_passed[in_order] = _n_greater_before(rank)
     lowest_after = np.minimum.accumulate(rank[::-1])[::-1]
     overtaken[in_order[:-1]] = lowest_after[1:] < rank[:-1]
     return n_passed, overtaken
@@ -123,14 +123,13 @@ def _n_greater_before(permutation: NDArray[np.int64]) -> NDArray[np.int64]:
     order, by sorting one bit at a time: since it is a permutation, a block begins at its own smallest number.
     """
     counts, here = np.zeros(len(permutation), dtype="int64"), permutation
-    places = np.arange(len(permutation), dtype=permutation.dtype)
     for bit in reversed(range(len(permutation).bit_length())):
         block = here >> (bit + 1) << (bit + 1)
         one = here >> bit & 1
-        n_ones = np.cumsum(one, dtype=permutation.dtype) - one
+        n_ones = np.cumsum(one) - one
         n_ones -= n_ones[block]
         counts[here] += np.where(one, 0, n_ones)
-        n_zeros = places - block - n_ones
+        n_zeros = np.arange(len(here)) - block - n_ones
         there = np.empty_like(here)
         there[block + np.where(one, (1 << bit) + n_ones, n_zeros)] = here
         here = there
