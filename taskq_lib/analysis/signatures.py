@@ -117,7 +117,7 @@ def signed(frame: pd.DataFrame, otherwise: str = "reason") -> pd.DataFrame:
 
 def _without_own_id(error: "pd.Series[str]", task_id: "pd.Series[str]") -> "pd.Series[str]":
     """Turn each task's own id into a number in its error, so that the later rules see one (rule 2)."""
-    pairs = zip(error.fillna(""), task_id.fillna(""), strict=True)
+    pairs = zip(error.fillna("").tolist(), task_id.fillna("").tolist(), strict=True)
     texts = [_without(text, own) if own and own in text else text for text, own in pairs]
     return pd.Series(pd.array(texts, dtype="str"), index=error.index).where(error.notna())
 
