@@ -10,6 +10,8 @@ that changes a key of the index costs it two writes, one to delete the old entry
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from taskq_lib.analysis.claims import FIRST, REDRIVEN, SUSPECT, classify
@@ -162,11 +164,9 @@ def _error(rows: pd.DataFrame) -> Bytes:
 def _text(values: "pd.Series[str]", name: str, missing: int = 0) -> Bytes:
     """Return the bytes of an attribute that holds a text; `missing` or, without it, nothing where there is none."""
     absent = len(name) + missing if missing else 0
-    sizes = [
-        len(name) + len(text.encode("utf-8", "replace")) if isinstance(text, str) else absent
-        for text in values.tolist()
-    ]
-    return np.array(sizes, dtype="int64")
+    n_bytes = pc.binary_length(pa.array(values.astype("str"), pa.large_string()))
+    sizes = pc.fill_null(n_bytes, absent - len(name)).to_numpy(zero_copy_only=False)
+    return np.asarray(len(name) + sizes, dtype=np.int64)
 
 
 def _time(times: "pd.Series[pd.Timestamp]") -> Bytes:
