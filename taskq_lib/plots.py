@@ -74,7 +74,7 @@ def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     require(durations, "durations", "is_final", *DURATIONS)
     ax = axes_or_new(ax)
-    final = durations[durations["is_final"]]
+    final = durations.loc[durations["is_final"], list(DURATIONS)]
     known = {name: np.sort(final[name].dropna().to_numpy()) for name in DURATIONS}
     total = known["end_to_end_s"]
     if not total.size:

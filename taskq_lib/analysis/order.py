@@ -6,6 +6,15 @@ from numpy.typing import NDArray
 
 from taskq_lib.analysis import is_final, places, require
 
+_LOOKED_AT = (
+    "task_id",
+    "state",
+    "message_group",
+    "n_redrives",
+    "enqueued_at",
+    "first_started_at",
+    "finished_at",
+)
 _COUNTS = ("n_tasks", "n_started", "n_overtaken", "n_inversions", "n_finished", "n_finish_inversions")
 
 
@@ -30,7 +39,9 @@ def by_group(
     that column gives none. It takes n log n steps. Raises `BadInput` for a missing column.
     """
     require(tasks, "tasks", "task_id", "state", "enqueued_at", "first_started_at", "finished_at")
-    rows = tasks[tasks["message_group"].notna()] if "message_group" in tasks else tasks.head(0)
+    # Of the columns that are looked at: the texts of the others are most of a frame.
+    looked_at = tasks[[name for name in _LOOKED_AT if name in tasks]]
+    rows = looked_at[tasks["message_group"].notna()] if "message_group" in tasks else looked_at.head(0)
     groups = rows["message_group"] if "message_group" in rows else pd.Series(dtype="str")
     codes, names = _groups_and_queues(groups, None if queue is None else queue[rows.index])
     sent = _us(rows["enqueued_at"]) if manifest is None else places(rows["task_id"], manifest["task_id"])
