@@ -17,6 +17,7 @@ bug?), `order` (is it kept within each message group?) and `throughput`.
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import State
@@ -40,6 +41,24 @@ def require(frame: pd.DataFrame, name: str, *columns: str) -> None:
             f"The frame `{name}` has no column {', '.join(missing)}; it needs {', '.join(columns)}.",
             "Read the run again; the docstring of `taskq_lib.analysis` lists the columns of each frame.",
         )
+
+
+def numbered(*texts: "pd.Series[str]") -> list[NDArray[np.int64]]:
+    """Number the texts of several columns by one count: equal texts get the same number, of whichever column.
+
+    Numbers are given from 0 on in the order of appearance, so those of a column without repeats that comes first are
+    its rows' places. Joins go by these: an index of texts takes three times as long, and a Python string for each.
+    """
+    codes = pd.factorize(pd.concat(texts, ignore_index=True), use_na_sentinel=False)[0]
+    return np.split(codes.astype(np.int64, copy=False), np.cumsum([len(column) for column in texts])[:-1])
+
+
+def places(ids: "pd.Series[str]", among: "pd.Series[str]") -> NDArray[np.int64]:
+    """Say where each of `ids` first stands in `among`: the number of the row, -1 where it does not."""
+    theirs, own = numbered(among, ids)
+    first = np.full(max(theirs.max(initial=-1), own.max(initial=-1)) + 1, -1)
+    first[theirs[::-1]] = np.arange(len(theirs))[::-1]
+    return first[own]
 
 
 def is_final(tasks: pd.DataFrame) -> "pd.Series[bool]":

@@ -2,9 +2,10 @@
 
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
 
-from taskq_lib.analysis import NOT_STATED, OPEN_STATES, group_key, is_final, number, require
+from taskq_lib.analysis import NOT_STATED, OPEN_STATES, group_key, is_final, number, numbered, require
 from taskq_lib.analysis.intervals import wilson
 from taskq_lib.analysis.signatures import signed
 from taskq_lib.errors import BadInput
@@ -137,22 +138,26 @@ def remedies(tasks: pd.DataFrame, attempts: pd.DataFrame) -> dict[str, object]:
     """
     require(tasks, "tasks", "task_id", "state")
     require(attempts, "attempts", "task_id", "attempt", "outcome", "started_at", "finished_at")
-    bad = pd.Index(attempts.loc[attempts["outcome"].isin(["failed", "lost"]), "task_id"].unique())
-    failing = tasks[bad.get_indexer(pd.Index(tasks["task_id"])) >= 0]
+    of_tasks, task = numbered(tasks["task_id"], attempts["task_id"])
+    is_bad = np.zeros(max(of_tasks.max(initial=-1), task.max(initial=-1)) + 1, dtype=bool)
+    is_bad[task[attempts["outcome"].isin(["failed", "lost"]).to_numpy()]] = True
+    failing = tasks[is_bad[of_tasks]]
     state, completed = failing["state"], failing["state"] == "completed"
     was_redriven = failing.get("n_redrives", pd.Series(0, index=failing.index)) > 0
-    in_order = attempts.sort_values(["task_id", "started_at"], kind="stable")
-    waited = in_order["started_at"] - in_order.groupby("task_id")["finished_at"].shift()
-    # An attempt 1 that is not the task's first follows a redrive, which people time.
-    is_retry = in_order["attempt"] > 1
+    # Most tasks have one attempt, and wait for no other.
+    several = np.bincount(task)[task] > 1
+    in_order = attempts.loc[several, ["attempt", "started_at", "finished_at"]].assign(task=task[several])
+    in_order = in_order.sort_values(["task", "started_at"], kind="stable")
+    waited = in_order["started_at"] - in_order.groupby("task")["finished_at"].shift()
     return {
         "tasks with a failed attempt": len(state),
         "of these completed by a retry": int((completed & ~was_redriven).sum()),
         "of these completed after a redrive": int((completed & was_redriven).sum()),
         "of these dead-lettered": int((state == "dead_lettered").sum()),
         "of these still open": int(state.isin(OPEN_STATES).sum()),
-        "retries": int(is_retry.sum()),
-        "median back-off before a retry, s": number(waited[is_retry].dt.total_seconds().median()),
+        "retries": int((attempts["attempt"] > 1).sum()),
+        # An attempt 1 that is not the task's first follows a redrive, which people time.
+        "median back-off before a retry, s": number(waited[in_order["attempt"] > 1].dt.total_seconds().median()),
     }
 
 
@@ -168,7 +173,9 @@ def safety_net(tasks: pd.DataFrame, dead: pd.DataFrame) -> pd.DataFrame:
     require(tasks, "tasks", "task_id", "state", "n_attempts", "error_type", "lease_until", "finished_at")
     moved = dead.loc[dead["reason"] == str(Reason.RECEIVE_LIMIT), ["task_id", "message_id", "n_receives", "ticket_at"]]
     columns = ["task_id", "state", "n_attempts", "error_type", "lease_until", "finished_at"]
-    found = moved.merge(tasks[columns].astype({"state": "str"}), on="task_id", how="left")
+    # A merge numbers every id of both sides; few are wanted.
+    of_moved = tasks.loc[tasks["task_id"].isin(moved["task_id"]), columns]
+    found = moved.merge(of_moved.astype({"state": "str"}), on="task_id", how="left")
     # What was claimed and given back before its start has a status, and no attempt.
     begun = found["state"].notna() & (found["n_attempts"].fillna(0) > 0)
     # A letter whose ticket could open its task still is one that was redriven, and the death is the one before.
@@ -204,9 +211,9 @@ def stuck(tasks: pd.DataFrame, dead: pd.DataFrame, now: datetime, *, queue_is_em
     is_stuck = (tasks["state"] == "processing") & (tasks["lease_until"] < now)
     if queue_is_empty:
         is_stuck |= tasks["state"] == "retrying"
-    in_dead = pd.Index(dead["task_id"].dropna().unique()).get_indexer(pd.Index(tasks["task_id"])) >= 0
     columns = ["task_id", "task_type", "state", "n_attempts", "lease_until"]
-    found: pd.DataFrame = tasks.loc[is_stuck & ~in_dead, columns]
+    found: pd.DataFrame = tasks.loc[is_stuck, columns]
+    found = found[~found["task_id"].isin(dead["task_id"].dropna())]
     found = found.assign(overdue_s=(now - found["lease_until"]).dt.total_seconds())
     return found.sort_values("overdue_s", ascending=False, kind="stable", ignore_index=True)
 

@@ -5,7 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from taskq_lib.analysis import require
-from taskq_lib.analysis.claims import FIRST, REDRIVEN, SUSPECT, classify
+from taskq_lib.analysis.claims import FIRST, REDRIVEN, SUSPECT
 from taskq_worker.contract import MAX_BODY_BYTES
 
 #: SQS takes no more messages in one request of any kind (SQS API reference).
@@ -52,8 +52,8 @@ def of_run(batches: pd.DataFrame, sends: pd.DataFrame, body_bytes: "pd.Series[in
     return found.astype({"by": "str", "operation": "str", "n": "int64", "billed": "int64", "source": "str"})
 
 
-def of_batches(tasks: pd.DataFrame, attempts: pd.DataFrame, body_bytes: "pd.Series[int]") -> pd.DataFrame:
-    """Return one row an invocation, the ones that no attempt names at the end.
+def of_batches(tasks: pd.DataFrame, rows: pd.DataFrame, body_bytes: "pd.Series[int]") -> pd.DataFrame:
+    """Return one row an invocation, the ones that no attempt names at the end; `rows` as by `classify`.
 
     Columns: `batch` (its request id, or a name of its own), `is_seen` (bool: an attempt names it), `n_types` (of tasks
     in it), `n_records`, `n_ended` (messages that are deleted after it), `n_dead`, `n_bytes` and `n_dead_bytes` (of
@@ -61,7 +61,6 @@ def of_batches(tasks: pd.DataFrame, attempts: pd.DataFrame, body_bytes: "pd.Seri
     from its begin to the end of its last task, missing where none is known) and `is_cold` (bool).
     """
     require(tasks, "tasks", "task_id", "state", "n_attempts", "n_duplicates")
-    rows = classify(tasks, attempts)
     lost = rows["outcome"].eq("lost")
     suspect, failed = rows["claimed_as"].eq(SUSPECT), rows["outcome"].eq("failed")
     size = rows["task_id"].map(body_bytes).fillna(0)

@@ -117,12 +117,17 @@ def signed(frame: pd.DataFrame, otherwise: str = "reason") -> pd.DataFrame:
 
 def _without_own_id(error: "pd.Series[str]", task_id: "pd.Series[str]") -> "pd.Series[str]":
     """Turn each task's own id into a number in its error, so that the later rules see one (rule 2)."""
-    pairs = zip(error.fillna(""), task_id.fillna(""), strict=True)
+    pairs = zip(error.fillna("").tolist(), task_id.fillna("").tolist(), strict=True)
     texts = [_without(text, own) if own and own in text else text for text, own in pairs]
     return pd.Series(pd.array(texts, dtype="str"), index=error.index).where(error.notna())
 
 
 def _without(text: str, own: str) -> str:
+    # Between spaces it is a word for sure; only where it stands elsewhere too, the words have to be looked for.
+    numbered = f" {text} ".replace(f" {own} ", " 0 ")
+    if own not in numbered and _ID_LIKE.fullmatch(own):
+        return numbered[1:-1]
+
     def number(found: re.Match[str]) -> str:
         # The id is a word of the text: `run-1` does not stand in `run-10`.
         return "0" if found[0] == own else found[0]

@@ -95,10 +95,10 @@ def of_run(
     what a cold start took before, is missing. Raises `BadInput` for a missing column.
     """
     rows = classify(tasks, attempts)
-    batches = requests.of_batches(tasks, attempts, body_bytes)
+    batches = requests.of_batches(tasks, rows, body_bytes)
     asked = requests.of_run(batches, sends, body_bytes, is_burst=is_burst)
     billed = {(by, what): n for by, what, n in asked[["by", "operation", "billed"]].itertuples(index=False)}
-    written = writes.statements(tasks, attempts)
+    written = writes.statements(tasks, rows)
     seen = batches["is_seen"]
     n_grouped = int(tasks["message_group"].notna().sum()) if "message_group" in tasks.columns else 0
     n_sent = int(billed[requests.PRODUCER, "SendMessageBatch"])
@@ -120,7 +120,7 @@ def of_run(
         table_units=int(written["table_units"].sum()),
         index_units=int(written["index_units"].sum()),
         breaker_units=_breaker_units(rows, batches),
-        stored_bytes=int(writes.stored_bytes(tasks, attempts).sum()),
+        stored_bytes=int(writes.stored_bytes(tasks, rows).sum()),
         line_bytes=_line_bytes(rows[rows["outcome"].ne("lost")]),
         n_metrics_lines=int(batches["n_types"].sum()) + len(batches),
     )

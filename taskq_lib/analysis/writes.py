@@ -10,9 +10,11 @@ that changes a key of the index costs it two writes, one to delete the old entry
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from taskq_lib.analysis.claims import FIRST, REDRIVEN, SUSPECT, classify
+from taskq_lib.analysis.claims import FIRST, REDRIVEN, SUSPECT
 
 UNIT_BYTES = 1024
 #: A text of 29 characters, as 2026-11-24T02:00:00.123+00:00.
@@ -24,15 +26,14 @@ _COLUMNS = {"statement": "str", "n_bytes": "int64", "table_units": "int64", "ind
 Bytes = NDArray[np.int64]
 
 
-def statements(tasks: pd.DataFrame, attempts: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a PartiQL statement that the function sent for these tasks.
+def statements(tasks: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a PartiQL statement that the function sent for these tasks; `rows` as by `classify`.
 
     Columns: `statement` (str: "insert", "insert refused", "update refused", "claim again", "record", "count
     duplicate"), `n_bytes` (int64: what it is charged for in the table), `table_units` and `index_units` (int64: write
     units, the latter where there is an index by time). Deliveries that started nothing and left no trace in the items
     (held back by a breaker, leased elsewhere, given back) are not among them; nor are the breakers' own.
     """
-    rows = classify(tasks, attempts)
     claimed, recorded = item_bytes(rows)
     before = _previous(rows, claimed, recorded)
     kind = rows["claimed_as"]
@@ -87,9 +88,11 @@ def item_bytes(rows: pd.DataFrame) -> tuple[Bytes, Bytes]:
     return claimed.astype("int64"), recorded.astype("int64")
 
 
-def stored_bytes(tasks: pd.DataFrame, attempts: pd.DataFrame) -> "pd.Series[int]":
-    """Return the bytes of each task's item as it is now, in the order of `tasks`; about, where it was never started."""
-    rows = classify(tasks, attempts)
+def stored_bytes(tasks: pd.DataFrame, rows: pd.DataFrame) -> "pd.Series[int]":
+    """Return the bytes of each task's item as it is now, in the order of `tasks`; about, where it was never started.
+
+    `rows` are as by `classify`.
+    """
     return pd.Series(_final_bytes(tasks, rows, *item_bytes(rows)), index=tasks.index)
 
 
@@ -162,11 +165,9 @@ def _error(rows: pd.DataFrame) -> Bytes:
 def _text(values: "pd.Series[str]", name: str, missing: int = 0) -> Bytes:
     """Return the bytes of an attribute that holds a text; `missing` or, without it, nothing where there is none."""
     absent = len(name) + missing if missing else 0
-    sizes = [
-        len(name) + len(text.encode("utf-8", "replace")) if isinstance(text, str) else absent
-        for text in values.tolist()
-    ]
-    return np.array(sizes, dtype="int64")
+    n_bytes = pc.binary_length(pa.array(values.astype("str"), pa.large_string()))
+    sizes = pc.fill_null(n_bytes, absent - len(name)).to_numpy(zero_copy_only=False)
+    return np.asarray(len(name) + sizes, dtype=np.int64)
 
 
 def _time(times: "pd.Series[pd.Timestamp]") -> Bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from taskq_lib.aws import queues, routing, stack, status
@@ -55,11 +56,13 @@ class Data:
     @property
     def queue(self) -> pd.Series[str]:
         """Which queue each row of `tasks` was sent to, "first" or "second" (str), by the rule of the second queue."""
+        number = np.zeros(len(self.tasks), dtype=np.int64)
         kinds = self.tasks[["task_type", "priority"]].dropna().drop_duplicates().itertuples(index=False)
-        second = {(kind, p) for kind, p in kinds if self.second_takes and routing.holds(self.second_takes, kind, p)}
-        pairs = zip(self.tasks["task_type"].tolist(), self.tasks["priority"].tolist(), strict=True)
-        names = ["second" if pair in second else "first" for pair in pairs]
-        return pd.Series(names, index=self.tasks.index, dtype="str")
+        for kind, priority in kinds if self.second_takes else ():
+            if routing.holds(self.second_takes, kind, priority):
+                is_of_kind = (self.tasks["task_type"] == kind) & (self.tasks["priority"] == priority)
+                number[is_of_kind.fillna(value=False).to_numpy(dtype=bool)] = 1
+        return pd.Series(pd.array(["first", "second"], dtype="str").take(number), index=self.tasks.index)
 
     @property
     def inventory(self) -> str:

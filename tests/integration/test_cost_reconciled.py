@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from taskq_lib.analysis import requests, usage, writes
+from taskq_lib.analysis.claims import classify
 from taskq_lib.aws import status, submit
 from taskq_lib.aws.stack import Stack
 from taskq_lib.report import cost
@@ -190,7 +191,7 @@ def the_run(run_id: str) -> list[Task]:
 def predicted(found: status.Statuses, sends: pd.DataFrame, tasks: list[Task], run_id: str) -> pd.DataFrame:
     """Return the requests that the model makes of what the run left."""
     bodies = cost.body_bytes(manifest_of(tasks), run_id)
-    batches = requests.of_batches(found.tasks, found.attempts, bodies)
+    batches = requests.of_batches(found.tasks, classify(found.tasks, found.attempts), bodies)
     return requests.of_run(batches, sends, bodies, is_burst=True)
 
 
@@ -295,7 +296,7 @@ def test_requests_are_those_that_were_counted(whole: Whole, meter: Meter, run_id
 
 def test_statements_are_those_that_were_counted(whole: Whole, meter: Meter) -> None:
     """Each kind of statement is predicted as often as the function has sent it."""
-    written = writes.statements(whole[0].tasks, whole[0].attempts)
+    written = writes.statements(whole[0].tasks, classify(whole[0].tasks, whole[0].attempts))
     kinds = {
         "insert": "INSERT",
         "insert refused": "INSERT DuplicateItem",
@@ -307,7 +308,7 @@ def test_statements_are_those_that_were_counted(whole: Whole, meter: Meter) -> N
 
 def test_write_units_are_those_that_the_engine_charges(whole: Whole, meter: Meter, stack: Stack) -> None:
     """Table and index take as many write units as the engine charges for the same changes of the same items."""
-    written = writes.statements(whole[0].tasks, whole[0].attempts)
+    written = writes.statements(whole[0].tasks, classify(whole[0].tasks, whole[0].attempts))
     units = int(written["table_units"].sum()), int(written["index_units"].sum())
     assert units == engine_units(stack, meter)
     assert units[0] > len(written)

@@ -12,6 +12,7 @@ import pytest
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.analysis import bill, prices, requests, usage, writes
+from taskq_lib.analysis.claims import classify
 from taskq_lib.analysis.usage import Setup, Work
 from taskq_lib.aws import rules
 from taskq_lib.errors import BadInput
@@ -136,7 +137,7 @@ def test_retries_and_dead_letters_cost_requests_and_units() -> None:
     failed = {"task_id": "a", "outcome": "failed", "error_type": "E", "error": "no"}
     attempts = attempts_frame(*({**failed, **times[i], "attempt": i + 1, "request_id": f"r{i}"} for i in range(3)))
     tasks = tasks_frame(row)
-    written = writes.statements(tasks, attempts)
+    written = writes.statements(tasks, classify(tasks, attempts))
     assert written["statement"].value_counts().to_dict() == {
         "record": 3, "insert refused": 2, "claim again": 2, "insert": 1,
     }  # fmt: skip
@@ -184,12 +185,12 @@ def test_any_run_keeps_to_its_bounds(seed: int) -> None:
     """Each invocation has one to ten receives' worth; each attempt that was recorded two statements, or more."""
     run = synthetic_run(300, seed=seed, failing=2.0, open_share=0.1)
     tasks = run.tasks.assign(n_redrives=0)
-    written = writes.statements(tasks, run.attempts)
+    written = writes.statements(tasks, classify(tasks, run.attempts))
     n_recorded = int(run.attempts["outcome"].ne("lost").sum())
     assert written["statement"].eq("record").sum() >= n_recorded
     assert (written["table_units"] >= 1).all()
     assert (written.loc[written["statement"].str.endswith("refused"), "index_units"] == 0).all()
-    batches = requests.of_batches(tasks, run.attempts, bodies_of(tasks))
+    batches = requests.of_batches(tasks, classify(tasks, run.attempts), bodies_of(tasks))
     assert batches["n_records"].sum() >= len(run.attempts)
     assert (batches["n_ended"] <= batches["n_records"]).all()
     work = work_of(tasks, run.attempts)
