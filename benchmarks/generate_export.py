@@ -79,7 +79,7 @@ _ITEMS = """
         END, '}}')
     FROM lived
 """
-#: A number below n that looks random; Unix milliseconds as DynamoDB writes a Number of seconds, without zeros at its end.
+#: A number below n that looks random; and Unix milliseconds as DynamoDB writes the seconds, without zeros at the end.
 _MACROS = """
     CREATE MACRO draw(i, salt, n) AS CAST(hash(1000 * i + salt) % n AS BIGINT);
     CREATE MACRO seconds(ms) AS '{"N":"' || rtrim(rtrim(CAST(ms / 1000.0 AS VARCHAR), '0'), '.') || '"}'

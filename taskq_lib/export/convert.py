@@ -16,6 +16,7 @@ import duckdb
 import pandas as pd
 from tqdm import tqdm
 
+from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws.frames import ATTEMPT_COLUMNS, TASK_COLUMNS, attempts_frame, read_items, tasks_frame, typed
 from taskq_lib.errors import BadInput
 from taskq_lib.export import manifest, queries
@@ -32,18 +33,20 @@ _CHUNK = 10_000
 _COLUMNS = {"tasks": TASK_COLUMNS, "attempts": ATTEMPT_COLUMNS}
 
 
-def convert(folder: Path, tables: Path | None = None, *, progress: bool = True) -> Path:
+def convert(folder: Path | str, tables: Path | str = "", *, progress: bool = True) -> Path:
     """Make the export in `folder` into the folder `tables`, which appears whole or not at all; returns `tables`.
 
     It holds `tasks.parquet` and `attempts.parquet`, with the columns and values that `frames.tasks_frame` and
-    `frames.attempts_frame` give of the same items, in no order. `tables` is by default beside the export's folder,
-    named like it, with `-tables` at its end. Where that was made of this export before, nothing is done.
+    `frames.attempts_frame` give of the same items, in no order, and `athena.sql`, see `queries.athena`. `tables` is by
+    default beside the export's folder, named like it, with `-tables` at its end; a relative one lies in the project.
+    Where it was made of this export before, nothing is done.
 
     Raises `BadInput`, naming the file or item, for an export that is not whole, an item that no task has, or a
     `tables` that holds something else.
     """
     export = manifest.read(folder)
-    tables = tables or export.folder.with_name(f"{export.folder.name}-tables")
+    beside = export.folder.with_name(f"{export.folder.name}-tables")
+    tables = PROJECT_ROOT / tables if str(tables) else beside
     if _is_made(export, tables):
         return tables
     tables.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +58,7 @@ def convert(folder: Path, tables: Path | None = None, *, progress: bool = True) 
             _take_in(connection, export, parts, progress=progress)
             _write(connection, parts, made)
         shutil.copyfile(export.folder / manifest.FILES, made / manifest.FILES)
+        (made / "athena.sql").write_text(queries.athena(export.location), encoding="utf-8")
         made.rename(tables)
     return tables
 
@@ -82,7 +86,7 @@ def connected(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "autoinstall_known_extensions": False,
     }
     with duckdb.connect(config=config) as connection:
-        connection.execute(f"SET TimeZone = 'UTC'; SET enable_progress_bar = false; {queries.MACROS}")
+        connection.execute(f"SET TimeZone = 'UTC'; {queries.MACROS}")
         yield connection
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taskq_lib import PROJECT_ROOT
 from taskq_lib.errors import BadInput
 
+_FETCH = "Fetch one with `aws s3 sync s3://BUCKET/PREFIX/AWSDynamoDB/EXPORT_ID FOLDER`, and name that folder."
 SUMMARY, FILES = "manifest-summary.json", "manifest-files.json"
 
 
@@ -32,28 +34,39 @@ class Export:
     n_items: int
     exported_at: str  #: The instant of the table that it holds, ISO 8601
     table_arn: str
+    location: str  #: Of its data files, s3://...
     files: tuple[DataFile, ...]
 
+    def facts(self) -> dict[str, object]:
+        """Return what it is, for a reader."""
+        size = sum(one.path.stat().st_size for one in self.files)
+        files = f"{len(self.files):,}, {size / 1e6:,.0f} MB compressed"
+        return {"table": self.table_arn, "as it was at": self.exported_at, "items": self.n_items, "files": files}
 
-def read(folder: Path) -> Export:
+
+def read(folder: Path | str) -> Export:
     """Read the manifests of the export in `folder`, or in the one folder below it that holds one.
 
-    Raises `BadInput`, naming the file, where one is missing, listed twice, or there without being listed, and for what
-    is no full export in DynamoDB JSON.
+    A relative `folder` lies in the project. Raises `BadInput`, naming the file, where one is missing, listed twice, or
+    there without being listed, and for what is no full export in DynamoDB JSON.
     """
-    folder = _find(folder)
+    if not str(folder):
+        raise BadInput("No export is named.", _FETCH)
+    folder = _find(PROJECT_ROOT / folder)
     summary = _document(folder / SUMMARY)
     _refuse_others(folder, summary)
     lines = _text(folder / FILES).splitlines()
     files = tuple(_file(folder, _parsed(folder / FILES, line)) for line in lines if line.strip())
-    hint = _sync(summary, folder)
+    bucket, key = summary.get("s3Bucket", "BUCKET"), str(summary.get("manifestFilesS3Key", FILES))
+    place = f"s3://{bucket}/{key.removesuffix(FILES)}"
+    hint = f"Fetch it again, `aws s3 sync {place} {folder}`; nothing was converted."
     _refuse_doubled(folder, files, hint)
     n_listed, n_items = sum(one.n_items for one in files), int(summary.get("itemCount", -1))
     if n_listed != n_items:
         what = f"{FILES} lists {n_listed:,} items and {SUMMARY} {n_items:,}: one of the two in {folder} is not whole."
         raise BadInput(what, hint)
     at, arn = str(summary.get("exportTime", "")), str(summary.get("tableArn", ""))
-    return Export(folder=folder, n_items=n_items, exported_at=at, table_arn=arn, files=files)
+    return Export(folder=folder, n_items=n_items, exported_at=at, table_arn=arn, location=f"{place}data/", files=files)
 
 
 def verify(file: DataFile) -> None:
@@ -75,7 +88,7 @@ def _find(folder: Path) -> Path:
     if not found:
         raise BadInput(
             f"There is no export in {folder}: no {SUMMARY} in it or below.",
-            "Fetch one with `aws s3 sync s3://BUCKET/PREFIX/AWSDynamoDB/EXPORT_ID FOLDER`, and name that folder.",
+            _FETCH,
         )
     raise BadInput(f"There are {len(found)} exports in {folder}.", f"Name one of them, such as {found[0]}.")
 
@@ -120,14 +133,6 @@ def _refuse_doubled(folder: Path, files: tuple[DataFile, ...], hint: str) -> Non
             f"{strangers[0]} is not in {FILES}: {len(strangers):,} of the files do not belong to this export.",
             "Move what is not the export's out of its folder, or fetch it into an empty one.",
         )
-
-
-def _sync(summary: Mapping[str, Any], folder: Path) -> str:
-    """Say how an export is fetched again."""
-    bucket, key = summary.get("s3Bucket", "BUCKET"), str(summary.get("manifestFilesS3Key", FILES))
-    return (
-        f"Fetch it again, `aws s3 sync s3://{bucket}/{key.removesuffix('/' + FILES)} {folder}`; nothing was converted."
-    )
 
 
 def _document(path: Path) -> Mapping[str, Any]:

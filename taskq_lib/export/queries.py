@@ -96,20 +96,25 @@ def ms(name: str) -> str:
 
 
 def athena(location: str) -> str:
-    """Return what makes an export at `location`, such as s3://bucket/AWSDynamoDB/ID/data/, into Athena's tables.
+    """Return the statements by which Athena answers what `summaries` does, of the data files at `location`.
 
-    Four statements: the table `export` over the files as they are, and the views `entries`, `tasks` and `attempts`.
+    The table `export` over the files as they are, the views `entries`, `tasks`, `attempts` and `events`, and the
+    queries; one a statement, since Athena takes one at a time.
     """
-    entry = ", ".join(f"{name}: {_struct(dtype)}" for name, dtype in ENTRY.items())
-    item = [f"{name}: {_struct(dtype)}" for name, dtype in ITEM.items()]
-    item.append(f"attemptLog: struct<L: array<struct<M: struct<{entry}>>>>")
+    entry = ",".join(f"{name}:{_struct(dtype)}" for name, dtype in ENTRY.items())
+    item = [f"{name}:{_struct(dtype)}" for name, dtype in ITEM.items()]
+    item.append(f"attemptLog:struct<L:array<struct<M:struct<{entry}>>>>")
     table = (
         f"CREATE EXTERNAL TABLE export (\n  Item struct<\n    {(',' + chr(10) + '    ').join(item)}>\n)\n"
         f"ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'\nLOCATION '{location}'"
     )
-    views = {"entries": entries("athena"), "tasks": text("tasks", "athena"), "attempts": text("attempts", "athena")}
-    made = [f"CREATE OR REPLACE VIEW {name} AS\n{query.strip()}" for name, query in views.items()]
-    return ";\n\n".join([table, *made]) + ";\n"
+    views = {name: text(name, "athena") for name in ("tasks", "attempts", "events")}
+    made = [
+        f"CREATE OR REPLACE VIEW {name} AS\n{query}" for name, query in ({"entries": entries("athena")} | views).items()
+    ]
+    asked = {"key": "task_type", "shares": "(CAST(0.5 AS DOUBLE)), (CAST(0.9 AS DOUBLE)), (CAST(0.99 AS DOUBLE))"}
+    made += [text(name, "athena", **asked) for name in ("states", "groups", "percentiles", "outcomes")]
+    return ";\n\n".join([table, *(one.strip() for one in made)]) + ";\n"
 
 
 def _kind(dtype: Any) -> str:
@@ -118,7 +123,7 @@ def _kind(dtype: Any) -> str:
 
 
 def _struct(dtype: Any) -> str:
-    return f"struct<{_kind(dtype)}: {_ATHENA_TYPES[_kind(dtype)]}>"
+    return f"struct<{_kind(dtype)}:{_ATHENA_TYPES[_kind(dtype)]}>"
 
 
 def _is_odd(path: str, dtype: Any) -> str:
