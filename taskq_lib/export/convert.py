@@ -78,7 +78,7 @@ def connected(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Connect to a DuckDB of bounded memory, which puts on disk below `spill` what it cannot hold."""
     config: dict[str, Any] = {
         "memory_limit": MEMORY,
-        "threads": min(_MAX_THREADS, len(os.sched_getaffinity(0))),
+        "threads": min(_MAX_THREADS, os.cpu_count() or 1),
         "temp_directory": str(spill / "spill"),
         # No order is promised, and keeping one would cost memory.
         "preserve_insertion_order": False,

@@ -1,4 +1,4 @@
--- For each group, duration and share of `$shares` the two order statistics that its percentile lies between, in ms.
+-- For each group, duration and share that is asked for the two order statistics that its percentile lies between, in ms.
 -- Exact, by counting how often each duration occurs: Athena's own percentile is an approximation, DuckDB's needs all
 -- values in memory.
 WITH measured AS (
