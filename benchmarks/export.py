@@ -1,6 +1,8 @@
-"""A table export (DynamoDB JSON, gzip) made into the `tasks` and `attempts` tables: ours, out of core with DuckDB, beside
-plain Python (gzip, json, the kit's own frames), each in a process of its own, in turn, the median of three; then ours
-alone at 5,000,000 items, and what a question costs once the tables are there. Memory is the peak above that after imports.
+"""A table export (DynamoDB JSON, gzip) made into the `tasks` and `attempts` tables, out of core, beside plain Python.
+
+The peer reads with gzip, json and the kit's frames; each runs in a process of its own, in turn, the median of three.
+Then ours alone at 5,000,000 items, and what a question costs once the tables are there. Memory is the peak above that
+after imports.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from taskq_lib.export.manifest import DataFile, Export
 MEMORY = "1GB"
 #: More readers would need more memory than that.
 _MAX_THREADS = 4
-#: Files that are read in one query: enough for all threads, few enough for a bar that moves.
-_FILES_AT_A_TIME = 8
+#: Files that are read in one query: one a thread, since Ctrl-C is heard when they are done.
+_FILES_AT_A_TIME = _MAX_THREADS
 #: Items that go the slow way at a time.
 _CHUNK = 10_000
 _COLUMNS = {"tasks": TASK_COLUMNS, "attempts": ATTEMPT_COLUMNS}
@@ -86,8 +86,15 @@ def connected(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "autoinstall_known_extensions": False,
     }
     with duckdb.connect(config=config) as connection:
-        connection.execute(f"SET TimeZone = 'UTC'; {queries.MACROS}")
-        yield connection
+        # Its bar would stand beside ours; switching the bar off altogether needs ipywidgets in a notebook.
+        connection.execute(f"SET TimeZone = 'UTC'; SET enable_progress_bar_print = false; {queries.MACROS}")
+        try:
+            yield connection
+        except RuntimeError as error:
+            # What DuckDB makes of Ctrl-C.
+            if "interrupted" in str(error):
+                raise KeyboardInterrupt from error
+            raise
 
 
 def _column(values: pd.Series, name: str, dtype: Any) -> Any:
