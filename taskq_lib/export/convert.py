@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,10 @@ def connected(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         "autoinstall_known_extensions": False,
     }
     with duckdb.connect(config=config) as connection:
-        # Its bar would stand beside ours; switching the bar off altogether needs ipywidgets in a notebook.
-        connection.execute(f"SET TimeZone = 'UTC'; SET enable_progress_bar_print = false; {queries.MACROS}")
+        connection.execute(f"SET TimeZone = 'UTC'; {queries.MACROS}")
+        # Its bar would stand beside ours. In a notebook without ipywidgets it has none, and refuses to be told so.
+        with suppress(duckdb.Error):
+            connection.execute("SET enable_progress_bar = false")
         try:
             yield connection
         except RuntimeError as error:
