@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     notebook = chain.find(args.notebook)
     given, tell = options.read_notebooks(args), options.teller(args)
     chosen = chain.checked(given, [notebook])
-    if not chain.reads_a_run(notebook, chosen):
+    if chain.needs_aws(notebook, chosen):
         connect(str(chosen.get("target", "local")), given.get("region")).identity()
     kept = by_hand.keeps_a_run(notebook, chosen)
     with by_hand.folder_for(notebook, chosen) as found:

@@ -101,6 +101,11 @@ def reads_a_run(notebook: Path, chosen: Mapping[str, Value]) -> bool:
     return "run_id" in names and ("target" not in names or ("since_hours" in names and not chosen.get("since_hours")))
 
 
+def needs_aws(notebook: Path, chosen: Mapping[str, Value]) -> bool:
+    """Whether a notebook is to speak to AWS: what declares no target cannot, what reads a run need not."""
+    return "target" in kernels.declared(notebook) and not reads_a_run(notebook, chosen)
+
+
 def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object] = print) -> Path:
     """Run the chain and write the run's pages; returns the path of `index.html`.
 

@@ -68,6 +68,9 @@ PARAMETERS: dict[str, Parameter] = {
     "timeout_s": Parameter(kind=float, low=0, high=86_400),
     "since_hours": Parameter(kind=float, low=0, high=24 * 3650),
     "max_dead_letters": Parameter(kind=int, low=0, high=1_000_000),
+    # An export of the table
+    "export": Parameter(kind=str),
+    "tables_dir": Parameter(kind=str),
     # Cost
     "price_table": Parameter(kind=str),
     "tasks_per_month": Parameter(kind=int, low=1, high=10**12),

@@ -34,6 +34,7 @@ ARROWS = {
     "plot_axes.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
     "aws": {"taskq_lib.analysis", "taskq_lib.plots", "taskq_lib.plot_axes", "taskq_lib.report", "taskq_lib.commands"},
     "local": {"taskq_lib.aws", "taskq_lib.analysis", "taskq_lib.plots", "taskq_lib.report", "taskq_lib.commands"},
+    "export": {"taskq_lib.report", "taskq_lib.commands", "taskq_lib.local", "taskq_lib.plots"},
     "report": {"taskq_lib.commands", "taskq_lib.local"},
 }
 
@@ -193,16 +194,18 @@ def test_arrows_point_one_way(part: str) -> None:
             assert not [beyond for beyond in ARROWS[part] if name.startswith(f"{beyond}.")], path
 
 
-@pytest.mark.parametrize("part", ["analysis", "plots.py", "plots_cost.py", "plots_monitor.py", "plot_axes.py"])
+@pytest.mark.parametrize(
+    "part", ["analysis", "export", "plots.py", "plots_cost.py", "plots_monitor.py", "plot_axes.py"]
+)
 def test_the_analysis_knows_nothing_of_aws(part: str) -> None:
-    """Neither the analysis nor the plots import the AWS SDK."""
+    """Neither the analysis nor the plots import the AWS SDK, nor does what reads an export."""
     assert all(foreign(path).isdisjoint({"boto3", "botocore"}) for path in files(part))
 
 
 def test_the_analysis_loads_without_the_aws_sdk() -> None:
     """Nor do they by way of what they import: loading all of them loads no AWS SDK."""
     names = [f"taskq_lib.analysis.{path.stem}" for path in files("analysis") if path.stem != "__init__"]
-    names += [f"taskq_lib.{path.stem}" for path in LIBRARY.glob("plots*.py")]
+    names += [f"taskq_lib.{path.stem}" for path in LIBRARY.glob("plots*.py")] + ["taskq_lib.export.summaries"]
     code = f"import sys, {', '.join(names)}; print([m for m in sys.modules if 'boto' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
