@@ -18,13 +18,13 @@ from moto import mock_aws
 from taskq_lib.aws import sends, submit
 from taskq_lib.aws.sends import sent
 from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.submit import N_TRIES, Address, Entry, pack, send, send_one, verify
+from taskq_lib.aws.submit import N_TRIES, Entry, pack, send, send_one, verify
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone, RunExists, RunNotFound
 from taskq_lib.lock import alone
 from taskq_lib.workload import Workload, generate
 from taskq_worker.contract import MAX_BODY_BYTES, Task, parse_body
-from tests.unit.events import task
+from tests.unit.events import message, task
 
 DTYPES = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
 
@@ -107,7 +107,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def packed(tasks: list[Task], offsets: list[float], start: float) -> Iterator[list[Entry]]:
     """Pack tasks for one queue; yields the batches."""
-    for url, entries in pack(tasks, offsets, start, [Address("https://queue", {})] * len(tasks)):
+    for url, entries in pack(
+        (message(one, "https://queue", at) for one, at in zip(tasks, offsets, strict=True)), start
+    ):
         assert url == "https://queue"
         yield entries
 
