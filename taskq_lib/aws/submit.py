@@ -128,9 +128,8 @@ def send(stack: Stack, manifest: Path, run_id: str, *, progress: bool = True) ->
         rest = tasks[~tasks["task_id"].isin(earlier["task_id"])] if len(earlier) else tasks
         if rest.empty and not journal.exists():
             return earlier
-        messages = _messages(
-            stack, rest, run_id, passed_s=rest["offset_s"].iloc[0] if 0 < len(rest) < len(tasks) else 0
-        )
+        passed_s = float(rest["offset_s"].iloc[0]) if len(rest) and len(earlier) else 0.0
+        messages = _messages(stack, rest, run_id, passed_s)
         bar = tqdm(total=len(tasks), initial=len(earlier), unit="task", desc="submit", disable=not progress)
         with sends.begin(journal, earlier) as sink:
             try:
@@ -383,6 +382,6 @@ _STRICT = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
 
 
 def _parts(frame: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield some rows at a time, and the first's number: all as Python objects take several times the frame's memory."""
+    """Yield some rows at a time and the first's number: as Python objects all would take several times the memory."""
     for first in range(0, len(frame), sends.N_ROWS_AT_A_TIME):
         yield first, frame.iloc[first : first + sends.N_ROWS_AT_A_TIME]
