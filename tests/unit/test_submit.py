@@ -197,6 +197,43 @@ def test_the_manifest_is_read_from_disk(tmp_path: Path) -> None:
     assert sqs.batches == []
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+TEXTS = (
+    st.builds(
+        lambda source: json.dumps({"record_count": 1, "source": source}), st.text(min_size=1, max_size=8) | VALUES
+    )
+    | st.builds(json.dumps, VALUES, indent=st.none() | st.just(1))
+    | st.sampled_from(
+        ['{"to":"a","to":"b"}', '{"to":"a"', '{"to":1e999}', '{"to":"\\ud800"}', "{} {}", '{"to":"\t"}', ""]
+    )
+    | st.builds(lambda pad: '{"to":' + " " * pad + '"ä"}', st.integers(0, 3) | st.just(MAX_BODY_BYTES))
+    | st.builds(lambda n: json.dumps({"to": "x" * n}), st.integers(MAX_BODY_BYTES - 150, MAX_BODY_BYTES))
+)
+
+
+@given(kind=st.sampled_from(["SEND_EMAIL", "PROCESS_DATA", "OTHER"]), data=TEXTS, priority=st.integers(-1, 10))
+def test_a_body_is_what_the_contract_writes(kind: str, data: str, priority: int) -> None:
+    """Of any row the message's body says what `Task.to_body` writes, and a row of which that writes none is refused."""
+    row = pd.DataFrame({"task_id": ["a"], "task_type": [kind], "priority": [priority], "data": [data]})
+    try:
+        fields = {"type": kind, "data": json.loads(data), "priority": priority}
+        expected = Task(task_id="a", run_id="r", enqueued_at=4_102_444_799.999, **fields).to_body()
+    except ValueError:
+        with pytest.raises(BadInput, match=r"^Task 'a' \(row 0 of the manifest\) cannot be sent: "):
+            submit._check(row, "r")
+        return
+    submit._check(row, "r")
+    head = submit.body_head("a", kind, data, priority, "r")
+    body = submit.Message("a", "https://queue", {}, head, 0.0).entry(4_102_444_799.999)["body"]
+    assert body.isascii()
+    assert len(body) <= MAX_BODY_BYTES
+    assert json.dumps(json.loads(body), separators=(",", ":")) == expected
+
+
 def test_a_task_that_breaks_the_contract_stops_the_run_before_it_begins(tmp_path: Path) -> None:
     """One row that the function would refuse is named with its reason, and nothing at all is sent."""
     path = manifest(tmp_path, 25)
