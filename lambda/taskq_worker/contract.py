@@ -34,8 +34,12 @@ METRICS = {
     "TimeUsed": "Percent",  #: Of the function's timeout, by an invocation
 }
 
+_ERROR_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 ID_RULE = "1 to 128 letters, digits or any of _ . : - , the first a letter or digit"
+_TASK_ID_RULE, _RUN_ID_RULE = f"task_id must be {ID_RULE}", f"run_id must be {ID_RULE}"
+_PRIORITY_RULE = f"priority must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}"
 
 
 class Status(StrEnum):
@@ -142,14 +146,15 @@ class Simulate:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated."""
-        for name in ("seconds", "retry_after_s"):
-            value = getattr(self, name)
-            _require(_is_number(value) and 0 <= value <= 900, f"simulate.{name} must be a number from 0 to 900")
-        for name in ("fail_attempts", "crash_attempts"):
-            value = getattr(self, name)
-            _require(_is_int(value) and value >= -1, f"simulate.{name} must be a whole number, -1 or more")
+        # Millions of them are made: a message is put together only where it is needed.
+        for name, value in (("seconds", self.seconds), ("retry_after_s", self.retry_after_s)):
+            if not (_is_number(value) and 0 <= value <= 900):
+                raise InvalidMessage(f"simulate.{name} must be a number from 0 to 900")
+        for name, count in (("fail_attempts", self.fail_attempts), ("crash_attempts", self.crash_attempts)):
+            if not (_is_int(count) and count >= -1):
+                raise InvalidMessage(f"simulate.{name} must be a whole number, -1 or more")
         _require(
-            isinstance(self.error, str) and re.fullmatch(r"[A-Za-z_]\w{0,63}", self.error, re.ASCII) is not None,
+            isinstance(self.error, str) and _ERROR_NAME.fullmatch(self.error) is not None,
             "simulate.error must be a name of at most 64 letters, digits and _",
         )
         _require(isinstance(self.retryable, bool), "simulate.retryable must be true or false")
@@ -176,12 +181,9 @@ class Task:
 
     def __post_init__(self) -> None:
         """Refuse what the function would refuse, so that both sides judge alike."""
-        _require(is_id(self.task_id), f"task_id must be {ID_RULE}")
-        _require(self.run_id is None or is_id(self.run_id), f"run_id must be {ID_RULE}")
-        _require(
-            _is_int(self.priority) and PRIORITY_MIN <= self.priority <= PRIORITY_MAX,
-            f"priority must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}",
-        )
+        _require(is_id(self.task_id), _TASK_ID_RULE)
+        _require(self.run_id is None or is_id(self.run_id), _RUN_ID_RULE)
+        _require(_is_int(self.priority) and PRIORITY_MIN <= self.priority <= PRIORITY_MAX, _PRIORITY_RULE)
         # To the year 2100, where only milliseconds mistaken for seconds get; from 1970 plus a second, since DynamoDB
         # refuses numbers that are all but 0.
         _require(
@@ -262,18 +264,21 @@ class TaskType:
     required: frozenset[str] = frozenset()
     retry: Retry = Retry()  #: Where it differs from the template's parameters
 
+    @property
+    def _takes(self) -> str:
+        return ", ".join([*self.fields, "simulate"])
+
     def check(self, data: object) -> None:
         """Raise `InvalidMessage` unless `data` has the required fields, known fields only, and their types."""
         if not isinstance(data, dict):
             raise InvalidMessage("data must be a JSON object")
-        allowed = ", ".join([*self.fields, "simulate"])
-        for name in sorted(self.required - data.keys()):
-            raise InvalidMessage(f"data.{name} is missing; {self.name} takes {allowed}")
+        if missing := self.required - data.keys():
+            raise InvalidMessage(f"data.{min(missing)} is missing; {self.name} takes {self._takes}")
         for name, value in data.items():
             if name == "simulate":
                 check_simulate(value)
             elif name not in self.fields:
-                raise InvalidMessage(f"data has an unknown field {_shown(name)}; {self.name} takes {allowed}")
+                raise InvalidMessage(f"data has an unknown field {_shown(name)}; {self.name} takes {self._takes}")
             elif not _is_a(value, self.fields[name]):
                 raise InvalidMessage(f"data.{name} must be {_WORDS[self.fields[name]]}")
 
@@ -378,7 +383,7 @@ def _is_int(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     # Compared, not `math.isfinite`: that overflows on an integer of 400 digits. NaN and infinity fail it as well.
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def _is_a(value: object, kind: type) -> bool:
@@ -387,7 +392,7 @@ def _is_a(value: object, kind: type) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
     if kind is str:
         # A lone surrogate is legal in JSON and refused by every AWS service.
-        return isinstance(value, str) and value != "" and not re.search("[\ud800-\udfff]", value)
+        return isinstance(value, str) and value != "" and not _SURROGATE.search(value)
     if kind is float:
         return _is_number(value)
     return isinstance(value, kind)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+import msgspec
 import pandas as pd
 
 from taskq_lib.aws import routing
@@ -16,6 +17,7 @@ from taskq_lib.errors import RunExists, RunNotFound
 
 #: Beside the manifest: one line a request while it is sent, then one frame.
 JOURNAL, RECORD = "sends.jsonl", "sends.parquet"
+N_ROWS_AT_A_TIME = 10_000
 Row = tuple[str, str, float, int]  #: As `COLUMNS`, the time in Unix seconds
 COLUMNS = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
 
@@ -79,10 +81,16 @@ def _is_made_since(stack: Stack, first_at: pd.Timestamp) -> bool:
 
 def begin(journal: Path, earlier: pd.DataFrame) -> IO[bytes]:
     """Return the journal to append to; it is written anew, without a torn line and without messages that are gone."""
-    rows = zip(*(earlier[name].tolist() for name in COLUMNS), strict=True)
-    known = [(id_, message_id, at.timestamp(), n_tries) for id_, message_id, at, n_tries in rows]
-    content = line(earlier.attrs["origin"]) + line(known)
-    _whole(journal, lambda partial: partial.write_bytes(content))
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as out:
+            out.write(line(earlier.attrs["origin"]))
+            for first in range(0, len(earlier), N_ROWS_AT_A_TIME):
+                part = earlier.iloc[first : first + N_ROWS_AT_A_TIME]
+                rows = zip(*(part[name].tolist() for name in COLUMNS), strict=True)
+                out.write(line([(id_, message_id, at.timestamp(), n_tries) for id_, message_id, at, n_tries in rows]))
+
+    _whole(journal, write)
     return journal.open("ab")
 
 
@@ -95,8 +103,13 @@ def end(journal: Path) -> pd.DataFrame:
 
 def read(journal: Path) -> pd.DataFrame:
     """Read the journal; what follows its last newline is a line that a kill has torn, and no line of it."""
-    origin, *requests = [json.loads(entry) for entry in journal.read_bytes().split(b"\n")[:-1]] or [None]
-    found = frame([row for rows in requests for row in rows])
+    with journal.open("rb") as lines:
+        whole = (msgspec.json.decode(entry) for entry in lines if entry.endswith(b"\n"))
+        origin = next(whole, None)
+        rows = chain.from_iterable(whole)
+        # Some at a time: as Python objects all of them would take several times the frame's memory.
+        parts = [frame(part) for part in iter(lambda: list(islice(rows, N_ROWS_AT_A_TIME)), [])]
+    found = pd.concat(parts, ignore_index=True) if parts else frame([])
     found.attrs["origin"] = origin
     return found
 
@@ -109,7 +122,7 @@ def _kept(manifest: Path) -> pd.DataFrame:
 
 def line(entry: object) -> bytes:
     """Return a line of the journal: where the messages go (the first), or the rows of one request."""
-    return json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    return msgspec.json.encode(entry) + b"\n"
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from taskq_lib.aws.submit import Message, body_head
 from taskq_worker.contract import Task
 from taskq_worker.records import Delivery, parse_records
 from taskq_worker.store import Claim, Verdict
@@ -38,6 +39,12 @@ def task(task_id: str, *, type: str = "SEND_EMAIL", simulate: dict[str, Any] | N
     }
     data = fields.pop("data", needed.get(type, {})) | ({"simulate": simulate} if simulate else {})
     return Task(task_id=task_id, type=type, data=data, **fields)
+
+
+def message(task: Task, url: str = "https://queue", offset_s: float = 0.0) -> Message:
+    """Make a message of a task, ready to be packed."""
+    head = body_head(task.task_id, task.type, json.dumps(task.data), task.priority, task.run_id or "run")
+    return Message(task.task_id, url, {}, head, offset_s)
 
 
 def record(

@@ -18,12 +18,12 @@ from moto import mock_aws
 from taskq_lib.aws import queues, redrive, routing, submit
 from taskq_lib.aws.journal import Journal
 from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.submit import Address, pack
+from taskq_lib.aws.submit import pack
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, StackNotFound
 from taskq_lib.workload import Workload, generate
 from taskq_worker.contract import parse_body
-from tests.unit.events import task
+from tests.unit.events import message, task
 
 SECOND = {"SecondQueueUrl": "https://second", "SecondEventSourceMappingId": "m2"}
 
@@ -110,9 +110,9 @@ def test_what_sqs_is_told_beside_the_body(
 def test_batches_are_of_one_queue_and_in_order(urgent: list[bool]) -> None:
     """However tasks of two queues follow each other, a batch of 10 at most is for one, and each queue's order stays."""
     tasks = [task(f"t-{i}") for i in range(len(urgent))]
-    addresses = [Address("second" if one else "first", {}) for one in urgent]
+    addresses = ["second" if one else "first" for one in urgent]
     sent: dict[str, list[str]] = {"first": [], "second": []}
-    for url, entries in pack(tasks, [0.0] * len(tasks), 0.0, addresses):
+    for url, entries in pack(map(message, tasks, addresses), 0.0):
         assert 1 <= len(entries) <= 10
         sent[url] += [entry["task_id"] for entry in entries]
     for url, which in (("second", True), ("first", False)):
@@ -122,9 +122,9 @@ def test_batches_are_of_one_queue_and_in_order(urgent: list[bool]) -> None:
 def test_a_rare_task_is_not_held_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """One urgent task before thousands of others leaves within a moment, not when its batch is full at last."""
     monkeypatch.setattr(submit, "MAX_HELD_S", 0.02)
-    addresses = [Address("second", {}), *[Address("first", {})] * 500]
+    addresses = ["second", *["first"] * 500]
     urls = []
-    for url, _entries in pack([task(f"t-{i}") for i in range(501)], [0.0] * 501, 0.0, addresses):
+    for url, _entries in pack((message(task(f"t-{i}"), to) for i, to in enumerate(addresses)), 0.0):
         urls.append(url)
         time.sleep(0.005)
     assert urls.index("second") < 10

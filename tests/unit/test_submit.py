@@ -18,13 +18,13 @@ from moto import mock_aws
 from taskq_lib.aws import sends, submit
 from taskq_lib.aws.sends import sent
 from taskq_lib.aws.stack import Stack
-from taskq_lib.aws.submit import N_TRIES, Address, Entry, pack, send, send_one, verify
+from taskq_lib.aws.submit import N_TRIES, Entry, pack, send, send_one, verify
 from taskq_lib.aws.target import Target
 from taskq_lib.errors import BadInput, NotDone, RunExists, RunNotFound
 from taskq_lib.lock import alone
 from taskq_lib.workload import Workload, generate
 from taskq_worker.contract import MAX_BODY_BYTES, Task, parse_body
-from tests.unit.events import task
+from tests.unit.events import message, task
 
 DTYPES = {"task_id": "str", "message_id": "str", "enqueued_at": "datetime64[us, UTC]", "n_tries": "Int32"}
 
@@ -107,7 +107,9 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def packed(tasks: list[Task], offsets: list[float], start: float) -> Iterator[list[Entry]]:
     """Pack tasks for one queue; yields the batches."""
-    for url, entries in pack(tasks, offsets, start, [Address("https://queue", {})] * len(tasks)):
+    for url, entries in pack(
+        (message(one, "https://queue", at) for one, at in zip(tasks, offsets, strict=True)), start
+    ):
         assert url == "https://queue"
         yield entries
 
@@ -193,6 +195,43 @@ def test_the_manifest_is_read_from_disk(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         send(stack(sqs), tmp_path / "manifest.parquet", "r", progress=False)
     assert sqs.batches == []
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+TEXTS = (
+    st.builds(
+        lambda source: json.dumps({"record_count": 1, "source": source}), st.text(min_size=1, max_size=8) | VALUES
+    )
+    | st.builds(json.dumps, VALUES, indent=st.none() | st.just(1))
+    | st.sampled_from(
+        ['{"to":"a","to":"b"}', '{"to":"a"', '{"to":1e999}', '{"to":"\\ud800"}', "{} {}", '{"to":"\t"}', ""]
+    )
+    | st.builds(lambda pad: '{"to":' + " " * pad + '"ä"}', st.integers(0, 3) | st.just(MAX_BODY_BYTES))
+    | st.builds(lambda n: json.dumps({"to": "x" * n}), st.integers(MAX_BODY_BYTES - 150, MAX_BODY_BYTES))
+)
+
+
+@given(kind=st.sampled_from(["SEND_EMAIL", "PROCESS_DATA", "OTHER"]), data=TEXTS, priority=st.integers(-1, 10))
+def test_a_body_is_what_the_contract_writes(kind: str, data: str, priority: int) -> None:
+    """Of any row the message's body says what `Task.to_body` writes, and a row of which that writes none is refused."""
+    row = pd.DataFrame({"task_id": ["a"], "task_type": [kind], "priority": [priority], "data": [data]})
+    try:
+        fields = {"type": kind, "data": json.loads(data), "priority": priority}
+        expected = Task(task_id="a", run_id="r", enqueued_at=4_102_444_799.999, **fields).to_body()
+    except ValueError:
+        with pytest.raises(BadInput, match=r"^Task 'a' \(row 0 of the manifest\) cannot be sent: "):
+            submit._check(row, "r")
+        return
+    submit._check(row, "r")
+    head = submit.body_head("a", kind, data, priority, "r")
+    body = submit.Message("a", "https://queue", {}, head, 0.0).entry(4_102_444_799.999)["body"]
+    assert body.isascii()
+    assert len(body) <= MAX_BODY_BYTES
+    assert json.dumps(json.loads(body), separators=(",", ":")) == expected
 
 
 def test_a_task_that_breaks_the_contract_stops_the_run_before_it_begins(tmp_path: Path) -> None:
@@ -287,9 +326,9 @@ class Endpoint:
         return taken(Entries)
 
 
-@pytest.mark.parametrize(("n_served", "low", "high"), [(1, 1, 5), (64, 8, 16)], ids=["one at a time", "side by side"])
+@pytest.mark.parametrize(("n_served", "low", "high"), [(1, 1, 5), (64, 8, 64)], ids=["one at a time", "side by side"])
 def test_requests_in_flight_follow_the_endpoint(tmp_path: Path, n_served: int, low: int, high: int) -> None:
-    """An endpoint that answers side by side gets up to 16 requests at a time; one that does not is not flooded."""
+    """An endpoint that answers side by side gets as many requests at a time; one that does not is not flooded."""
     endpoint = Endpoint(n_served)
     found = send(stack(endpoint), manifest(tmp_path, 2_000), "r", progress=False)
     assert len(found) == 2_000
