@@ -315,26 +315,6 @@ def test_an_engine_that_hangs_is_reported_and_can_be_ended(folder: Path, monkeyp
     assert_nothing_is_left(folder, [process])
 
 
-def test_the_engine_is_spared_only_what_changes_nothing() -> None:
-    """Splitting a statement is pure, completing a message twice is once, and the pinned version has both functions."""
-    from ministack.services import _dynamodb_keywords as partiql, sqs  # noqa: PLC0415, I001 - the extra
-
-    from taskq_lib.local import serve  # noqa: PLC0415 - imports the extra
-
-    statement = 'UPDATE "t" SET "status" = ? REMOVE "leaseUntil" WHERE "taskId" = ? AND "attempts" < 3'
-    tokens = partiql._tokenize(statement)
-    kept = list(tokens)
-    partiql.parse_statement(statement, [{"S": "a"}, {"S": "b"}])
-    assert tokens == kept == partiql._tokenize(statement)
-
-    message = {"id": "m", "body": "text"}
-    sqs._ensure_msg_fields(message)
-    whole = dict(message)
-    sqs._ensure_msg_fields(message)
-    assert message == whole
-    assert list(message)[-1] == serve.LAST_FIELD
-
-
 def test_what_the_engine_drops_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Alone, the pinned version keeps a maximum concurrency that its poller cannot compare with, and no pollers."""
     from ministack.services import lambda_svc  # noqa: PLC0415 - the extra
