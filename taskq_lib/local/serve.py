@@ -2,16 +2,20 @@
 
 It parses the text of every PartiQL statement, twice, though the function's statements differ in their parameters only.
 It walks all messages of a queue to hand ten of them to a function, and again to delete these ten, though they are at
-its front. And the garbage collector walks all messages and items, which stay, again and again. None of that changes
-what the engine answers. Measured in docs/decisions.md; the version is pinned, and tests hold each against the engine's
-own function.
+its front. It waits after each invocation until nothing more is printed, though the worker can say so. And the garbage
+collector walks all messages and items, which stay, again and again. None of that changes what the engine answers.
+Measured in docs/decisions.md; the version is pinned, and tests hold each against the engine's own function.
 """
 
 import functools
 import gc
+import time
+import uuid
+from queue import Empty
 from typing import Any
 
 from ministack.app import main
+from ministack.core import lambda_runtime
 from ministack.services import _dynamodb_keywords as partiql
 from ministack.services import dynamodb, sqs
 
@@ -23,6 +27,11 @@ LAST_FIELD = "seq"
 FRONT = 256
 #: As many as the engine takes for a mapping at once, whatever its batch size.
 RECEIVED_AT_ONCE = mends.RECEIVED_AT_ONCE
+#: What a worker prints after all that the function has printed, and where its script does so.
+ENOUGH = uuid.uuid4().hex
+SAY_ENOUGH = f"print('{ENOUGH}', file=sys.__stderr__, flush=True)"
+_CALL = "result = handler_fn(event, context)"
+_WAIT = lambda_runtime.Worker._drain_stderr_bounded  # noqa: SLF001
 
 
 def spare() -> None:
@@ -38,6 +47,9 @@ def spare() -> None:
     sqs._ensure_msg_fields = complete_once  # noqa: SLF001
     sqs._receive_messages_for_esm = receive  # noqa: SLF001
     sqs._delete_messages_for_esm = delete  # noqa: SLF001
+    script = lambda_runtime._PYTHON_WORKER_SCRIPT  # noqa: SLF001
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(_CALL, f"{_CALL}\n            {SAY_ENOUGH}")  # noqa: SLF001
+    lambda_runtime.Worker._drain_stderr_bounded = printed  # noqa: SLF001
 
 
 def parse(text: str, parameters: list[Any] | None) -> dict[str, Any]:
@@ -112,6 +124,25 @@ def delete(queue_url: str, handles: set[str]) -> None:
             else:
                 kept.append(message)
         queue["messages"] = kept + queue["messages"][n_seen:]
+
+
+def printed(worker: lambda_runtime.Worker, *limits: float) -> str:
+    """Return what an invocation has printed; the engine waits 5 ms after the last line, or 50 ms for a first one."""
+    if worker._proc is None or not worker.config.get("Runtime", "python").startswith("python"):  # noqa: SLF001
+        # It failed, or says nothing.
+        waited: str = _WAIT(worker, *limits)
+        return waited
+    lines, deadline = [], time.monotonic() + 1
+    while time.monotonic() < deadline:
+        try:
+            line = worker._stderr_queue.get(timeout=0.25)  # noqa: SLF001
+        except Empty:
+            break
+        if line.endswith(ENOUGH):
+            lines += [line.removesuffix(ENOUGH)] if line != ENOUGH else []
+            break
+        lines.append(line)
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

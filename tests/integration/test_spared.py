@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import time
 from collections.abc import Callable
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ministack.core import lambda_runtime
 from ministack.services import _dynamodb_keywords as partiql
-from ministack.services import sqs
+from ministack.services import dynamodb, sqs
 
 from taskq_lib.local import serve
 
@@ -120,3 +122,22 @@ def test_a_message_is_completed_once() -> None:
     sqs._ensure_msg_fields(message)
     assert message == whole
     assert list(message)[-1] == serve.LAST_FIELD
+
+
+def test_a_worker_says_once_that_all_is_printed() -> None:
+    """Its script has one place for that; without it each invocation would wait for what never comes."""
+    script = lambda_runtime._PYTHON_WORKER_SCRIPT
+    with pytest.MonkeyPatch.context() as patch:
+        for place, name in (
+            (lambda_runtime, "_PYTHON_WORKER_SCRIPT"),
+            (lambda_runtime.Worker, "_drain_stderr_bounded"),
+            (dynamodb, "parse_partiql_statement"),
+            *((sqs, name) for name in ("_ensure_msg_fields", "_receive_messages_for_esm", "_delete_messages_for_esm")),
+        ):
+            patch.setattr(place, name, getattr(place, name))
+        thresholds = gc.get_threshold()
+        serve.spare()
+        gc.set_threshold(*thresholds)
+        spared = lambda_runtime._PYTHON_WORKER_SCRIPT
+    assert spared.count(serve.SAY_ENOUGH) == script.count("handler_fn(event, context)") == 1
+    compile(spared, "worker", "exec")
