@@ -24,7 +24,7 @@ from taskq_lib.local import mends
 #: The field that is completed last: a message that has it has all of them.
 LAST_FIELD = "seq"
 #: So many messages are looked at together, from the front of a queue on.
-FRONT = 256
+FRONT = 64
 #: As many as the engine takes for a mapping at once, whatever its batch size.
 RECEIVED_AT_ONCE = mends.RECEIVED_AT_ONCE
 #: What a worker prints after all that the function has printed, and where its script does so.
