@@ -11,7 +11,7 @@ dynamodb = boto3.client("dynamodb")
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
-    """Process the records one by one; each is recorded before and after."""
+    """Process the records one by one; each is recorded before and after, and logged."""
     table = os.environ["TASKQ_TABLE"]
     for record in event["Records"]:
         task = json.loads(record["body"])
@@ -24,4 +24,5 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
             ExpressionAttributeNames={"#s": "status"},
             ExpressionAttributeValues={":s": {"S": "COMPLETED"}, ":f": {"N": f"{time.time():.3f}"}},
         )
+        print(json.dumps({"message": "completed", "taskId": task["task_id"]}))
     return {"batchItemFailures": []}

@@ -1,5 +1,6 @@
 """The embedded engine is started, found and stopped, and leaves nothing running, whatever happens to whom."""
 
+import base64
 import io
 import json
 import os
@@ -30,6 +31,10 @@ def handler(event, context):
     if "begun" in event:
         pathlib.Path(event["begun"]).write_text(str(os.getpid()))
     time.sleep(event.get("sleep_s", 0))
+    for number in range(event.get("lines", 0)):
+        print("line", number)
+    if "error" in event:
+        raise ValueError(event["error"])
     if "list_queues" in event:
         return {"queues": __import__("boto3").client("sqs").list_queues()["QueueUrls"]}
     return {"pid": os.getpid(), "file": __file__, "environment": dict(os.environ)}
@@ -217,6 +222,20 @@ def test_a_proxy_does_not_stand_in_the_way(monkeypatch: pytest.MonkeyPatch) -> N
     assert url.endswith("/q")
 
 
+@pytest.mark.usefixtures("folder")
+def test_all_that_a_function_prints_is_in_its_log() -> None:
+    """Each invocation's log has its own lines, all of them and no other, whether it prints, says nothing or fails."""
+    functions = create_function(engine.start())
+
+    def log(**event: Any) -> str:
+        answer = functions.invoke(FunctionName="f", LogType="Tail", Payload=json.dumps(event))
+        return base64.b64decode(answer.get("LogResult", "")).decode().rstrip("\n")
+
+    for n_lines in (3, 0, 300, 1):
+        assert log(lines=n_lines) == "\n".join(f"line {i}" for i in range(n_lines))
+    assert log(lines=2, error="no luck").startswith("line 0\nline 1\nTraceback")
+
+
 def test_a_killed_engine_is_noticed_and_its_workers_ended(folder: Path, tmp_path: Path) -> None:
     """After kill -9 `find` says so; the next start ends the worker that was left at its task, and begins anew."""
     started = engine.start()
@@ -313,26 +332,6 @@ def test_an_engine_that_hangs_is_reported_and_can_be_ended(folder: Path, monkeyp
         engine.start()
     assert engine.stop() is True
     assert_nothing_is_left(folder, [process])
-
-
-def test_the_engine_is_spared_only_what_changes_nothing() -> None:
-    """Splitting a statement is pure, completing a message twice is once, and the pinned version has both functions."""
-    from ministack.services import _dynamodb_keywords as partiql, sqs  # noqa: PLC0415, I001 - the extra
-
-    from taskq_lib.local import serve  # noqa: PLC0415 - imports the extra
-
-    statement = 'UPDATE "t" SET "status" = ? REMOVE "leaseUntil" WHERE "taskId" = ? AND "attempts" < 3'
-    tokens = partiql._tokenize(statement)
-    kept = list(tokens)
-    partiql.parse_statement(statement, [{"S": "a"}, {"S": "b"}])
-    assert tokens == kept == partiql._tokenize(statement)
-
-    message = {"id": "m", "body": "text"}
-    sqs._ensure_msg_fields(message)
-    whole = dict(message)
-    sqs._ensure_msg_fields(message)
-    assert message == whole
-    assert list(message)[-1] == serve.LAST_FIELD
 
 
 def test_what_the_engine_drops_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
