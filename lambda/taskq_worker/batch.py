@@ -24,6 +24,7 @@ from taskq_worker.execute import run_claims
 from taskq_worker.log import bind, log
 from taskq_worker.metrics import Tally
 from taskq_worker.order import Line
+from taskq_worker.partiql import write_at_once
 from taskq_worker.records import Delivery, Invalid, parse_record, parse_records
 from taskq_worker.retry import Returned, backoff, delay
 from taskq_worker.settings import Settings
@@ -86,6 +87,8 @@ def client(service: str) -> Any:
     """Return this process's client for `service`; made once, so that warm invocations reuse its connections."""
     if service not in _clients:
         _clients[service] = boto3.client(service, config=_CONFIG)
+        if service == "dynamodb" and not _CONFIG.parameter_validation:
+            write_at_once(_clients[service])
     return _clients[service]
 
 
