@@ -9,7 +9,7 @@ import time
 from benchmarks import table
 
 #: Each is a module with `main() -> list[Row]`, and `FIGURES` where it draws some.
-BENCHMARKS = ("drain", "options", "redrive", "report")
+BENCHMARKS = ("drain", "function", "options", "redrive", "report")
 
 
 def main() -> int:

@@ -1,8 +1,9 @@
 """What the function itself costs: CPU a task beside Powertools' batch processor with idempotency, and a cold start.
 
-Each handler runs in a process of its own against an endpoint that answers at once, in turn: batches of no-op tasks with ids of
-their own, user and system time after a warm-up, the log to a pipe. A run's figure is its median batch, the table's
-the median of the runs. Cold starts are whole processes, in turn, with the code as it is deployed; the median as well.
+Each handler runs in a process of its own against an endpoint that answers at once, in turn: batches of no-op tasks
+with ids of their own, user and system time after a warm-up, the log to a pipe. A run's figure is its median batch,
+the table's the median of the runs. Cold starts are whole processes, in turn, with the code as it is deployed; the
+median as well.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import compileall
 import io
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -19,8 +21,6 @@ import time
 import urllib.request
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +80,7 @@ def cpu_us(batch_size: int) -> float:
 
 
 def respond(operation: str, body: bytes) -> bytes:
-    """Answer as DynamoDB does where all goes well; `Requests` asks how many there were since it was asked last."""
+    """Answer as DynamoDB does where all goes well; "Requests" asks how many there were since it was asked last."""
     if operation == "Requests":
         n_requests = _requests.total()
         _requests.clear()
@@ -186,8 +186,7 @@ def _starts() -> list[Row]:
 def _start(place: Path, code: str) -> tuple[float, float]:
     """Return the CPU and wall seconds of a Python process that runs `code`."""
     environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}
-    before, begun = os.times(), time.perf_counter()
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
-    took_s, after = time.perf_counter() - begun, os.times()
-    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return cpu_s, took_s
+    took_s, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, took_s

@@ -75,5 +75,4 @@ def main(batch_size: int, n_batches: int) -> None:
 
 
 if __name__ == "__main__":
-
     main(int(sys.argv[1]), int(sys.argv[2]))

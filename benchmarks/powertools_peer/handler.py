@@ -14,7 +14,7 @@ persistence = DynamoDBPersistenceLayer(table_name="tasks")
 config = IdempotencyConfig(event_key_jmespath="powertools_json(body).task_id")
 
 
-@idempotent_function(data_keyword_argument="record", config=config, persistence_store=persistence)
+@idempotent_function(data_keyword_argument="record", config=config, persistence_store=persistence)  # type: ignore[untyped-decorator]
 def record_handler(record: SQSRecord) -> dict[str, Any]:
     """Do what the no-op task of ours does; the result is kept beside the key."""
     task = record.json_body

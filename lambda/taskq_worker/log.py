@@ -42,7 +42,8 @@ def together() -> Iterator[None]:
     Nothing that may end the process belongs into the block.
     """
     global _gathered  # noqa: PLW0603 - the function works one batch at a time
-    _gathered = lines = []
+    lines: list[str] = []
+    _gathered = lines
     try:
         yield
     finally:
