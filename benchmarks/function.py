@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import null_endpoint
+from benchmarks.function_child import N_WARM
 from benchmarks.table import Row
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws import package
 
 OURS, PEER = PROJECT_ROOT / "lambda", Path(__file__).parent / "powertools_peer"
-N_BATCHES, N_ROUNDS, N_STARTS = 400, 5, 21
+N_BATCHES, N_ROUNDS, N_STARTS = 200, 5, 15
 POWERTOOLS = "Powertools BatchProcessor with idempotency"
 BARE = "import boto3; boto3.client('dynamodb')"
 READY = "import handler; from taskq_worker import batch; batch.client('dynamodb')"
@@ -140,7 +141,7 @@ def _run(url: str, folder: Path, batch_size: int, n_batches: int) -> Cost:
     environment = os.environ | ENVIRONMENT | {"AWS_ENDPOINT_URL": url, "PYTHONPATH": str(folder)}
     _n_requests(url)
     said = subprocess.run(child, env=environment, stdout=subprocess.PIPE, check=True).stdout
-    spent, n_warm = json.loads(said.splitlines()[-1]), -(-500 // batch_size)
+    spent, n_warm = json.loads(said.splitlines()[-1]), -(-N_WARM // batch_size)
     return Cost(statistics.median(spent) / batch_size * 1e6, _n_requests(url) / (n_batches + n_warm))
 
 
