@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import boto3
 from botocore.config import Config
+from botocore.session import Session, get_session
 
 from taskq_worker import dead_letters
 from taskq_worker.breaker import Breakers, Memory
@@ -24,6 +24,7 @@ from taskq_worker.execute import run_claims
 from taskq_worker.log import bind, log
 from taskq_worker.metrics import Tally
 from taskq_worker.order import Line
+from taskq_worker.partiql import write_at_once
 from taskq_worker.records import Delivery, Invalid, parse_record, parse_records
 from taskq_worker.retry import Returned, backoff, delay
 from taskq_worker.settings import Settings
@@ -43,6 +44,7 @@ _CONFIG = Config(
 _STARTS = {Verdict.CLAIMED, Verdict.SUSPECT}
 # The only state that survives an invocation: clients (their connections stay warm), whether this is the first, and
 # what was last seen of the circuit breakers.
+_sessions: list[Session] = []
 _clients: dict[str, Any] = {}
 _invocations: list[str] = []
 _memory = Memory()
@@ -85,7 +87,12 @@ def handle_batch(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 def client(service: str) -> Any:
     """Return this process's client for `service`; made once, so that warm invocations reuse its connections."""
     if service not in _clients:
-        _clients[service] = boto3.client(service, config=_CONFIG)
+        if not _sessions:
+            # Not boto3's: half of what that imports is for S3 transfers and resources.
+            _sessions.append(get_session())
+        _clients[service] = _sessions[0].create_client(service, config=_CONFIG)
+        if service == "dynamodb" and not _CONFIG.parameter_validation:
+            write_at_once(_clients[service])
     return _clients[service]
 
 

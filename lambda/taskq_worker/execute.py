@@ -10,12 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 from taskq_worker.contract import Outcome, Reason, TaskContext, TaskError, budget, task_type
-from taskq_worker.log import log
+from taskq_worker.log import log, together
 from taskq_worker.store import Claim, Result
 from taskq_worker.text import cut, result_json
 
 MAX_THREADS = 32
 MAX_NAME_CHARS = 100
+_executors: list[ThreadPoolExecutor] = []
 
 
 class _Ended(NamedTuple):
@@ -34,18 +35,28 @@ def run_claims(claims: Sequence[Claim], deadline: float, max_attempts: int) -> t
     """
     if not claims or time.time() >= deadline:
         return [], list(claims)
-    executor = ThreadPoolExecutor(min(len(claims), MAX_THREADS), thread_name_prefix="task")
+    executor = _executor()
     started: dict[int, float] = {}
     futures = [executor.submit(_run, claim, index, started) for index, claim in enumerate(claims)]
-    wait(futures, timeout=max(0.0, deadline - time.time()))
-    executor.shutdown(wait=False, cancel_futures=True)
+    if wait(futures, timeout=max(0.0, deadline - time.time())).not_done:
+        # What still runs keeps its threads; the next batch has some of its own.
+        executor.shutdown(wait=False, cancel_futures=True)
+        _executors.clear()
     results, unstarted = [], []
-    for index, (claim, future) in enumerate(zip(claims, futures, strict=True)):
-        if future.cancelled():
-            unstarted.append(claim)
-        else:
-            results.append(_finish(claim, future, started.get(index, time.time()), max_attempts))
+    with together():
+        for index, (claim, future) in enumerate(zip(claims, futures, strict=True)):
+            if future.cancelled():
+                unstarted.append(claim)
+            else:
+                results.append(_finish(claim, future, started.get(index, time.time()), max_attempts))
     return results, unstarted
+
+
+def _executor() -> ThreadPoolExecutor:
+    """Return the process's threads for tasks; kept, since to start one costs more than a short task takes."""
+    if not _executors:
+        _executors.append(ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="task"))
+    return _executors[0]
 
 
 def _run(claim: Claim, index: int, started: dict[int, float]) -> _Ended:

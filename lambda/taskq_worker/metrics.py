@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskq_worker.contract import METRIC_NAMESPACE, METRICS, Outcome
-from taskq_worker.log import log
+from taskq_worker.log import log, together
 from taskq_worker.store import Result, Verdict
 
 #: An array of a metric holds no more values (the specification).
@@ -37,22 +37,25 @@ class Tally:
         `is_open` says of a task type whether its circuit breaker lets no task through.
         """
         try:
-            now, values = time.time(), self._by_type()
-            for kind in sorted(self.kinds):
-                of_type = values.get(kind, {}) | {"BreakerOpen": [int(is_open(kind))]}
-                for line in lines(self.stack, of_type, now, kind):
-                    log("taskq.metrics", **line)
-            own: Values = {"TaskFailed": [1] * self.n_invalid}
-            own |= (
-                {"TimeUsed": [round(100 * (now - self.began_at) / (self.ends_at - self.began_at), 2)]} if at_end else {}
-            )
-            for line in lines(self.stack, own, now):
-                log("taskq.metrics", **line)
+            with together():
+                self._report(is_open, at_end=at_end)
         except Exception as error:  # noqa: BLE001 - what tells of the work must not stop it
             log("taskq.metrics_failed", level="ERROR", error=repr(error))
         self.kinds.clear()
         self.results.clear()
         self.n_invalid = 0
+
+    def _report(self, is_open: Callable[[str], bool], *, at_end: bool) -> None:
+        now, values = time.time(), self._by_type()
+        for kind in sorted(self.kinds):
+            of_type = values.get(kind, {}) | {"BreakerOpen": [int(is_open(kind))]}
+            for line in lines(self.stack, of_type, now, kind):
+                log("taskq.metrics", **line)
+        own: Values = {"TaskFailed": [1] * self.n_invalid}
+        if at_end:
+            own["TimeUsed"] = [round(100 * (now - self.began_at) / (self.ends_at - self.began_at), 2)]
+        for line in lines(self.stack, own, now):
+            log("taskq.metrics", **line)
 
     def _by_type(self) -> dict[str, Values]:
         values: dict[str, Values] = {}

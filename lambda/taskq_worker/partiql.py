@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _PASSING = {"ThrottlingError", "ProvisionedThroughputExceeded", "RequestLimitExc
 
 Statement = dict[str, Any]
 Answer = Mapping[str, Any]
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,26 @@ class Table:
             if code_of(answer) not in {None, "DuplicateItem", "ConditionalCheckFailed", *_PASSING}:
                 log("taskq.store_refused", level="ERROR", error=answer["Error"])
         return answers
+
+
+def write_at_once(client: Any) -> None:
+    """Have this client write statements as JSON in one go; all else of a request stays the SDK's.
+
+    Its own serializer looks every value up in the service model, which took a fifth of a task's CPU time. Not for a
+    client that validates parameters, which it compares with the same model.
+    """
+    client.meta.events.register("provide-client-params.dynamodb.BatchExecuteStatement", _take_statements)
+    client.meta.events.register("before-call.dynamodb.BatchExecuteStatement", _write_statements)
+
+
+def _take_statements(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
+    context["statements"] = params["Statements"]
+    return {**params, "Statements": []}
+
+
+def _write_statements(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    rest = json.loads(params["body"])
+    params["body"] = _encode(rest | {"Statements": context.pop("statements")}).encode()
 
 
 def code_of(answer: Answer) -> str | None:

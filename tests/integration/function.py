@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
 
@@ -50,7 +49,7 @@ class Function:
         )
         # The function does not validate its parameters; here they are held against the service models.
         patch.setattr(batch, "_CONFIG", batch._CONFIG.merge(Config(parameter_validation=True)))
-        patch.setattr(boto3, "DEFAULT_SESSION", None)
+        patch.setattr(batch, "_sessions", [])
         patch.setattr(batch, "_invocations", [])
         patch.setattr(batch, "_memory", Memory())
         # What the function says in every line is not to be in the lines of later tests.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ConnectionClosedError
@@ -362,7 +361,7 @@ def test_whatever_is_down_every_record_is_answered_for(
     """With store or queues away the answer keeps its form, and every record is named in it or has ended."""
     delivered = troubled(function, worker, run_id)
     fault(function)
-    function.patch.setattr(boto3, "DEFAULT_SESSION", None)
+    function.patch.setattr(batch, "_sessions", [])
     function.forget()
     named = answered(delivered)
     assert named

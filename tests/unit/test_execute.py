@@ -1,6 +1,7 @@
 """Tasks run side by side within the time left; whatever one of them does, every task of the batch gets its outcome."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -98,10 +99,22 @@ def test_an_overrun_fails_at_the_deadline() -> None:
 def test_what_could_not_start_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that found no thread before the deadline has no outcome: its claim comes back."""
     monkeypatch.setattr(execute, "MAX_THREADS", 2)
+    monkeypatch.setattr(execute, "_executors", [])
     claims = [claim(task(f"t-{i}", simulate={"seconds": 0.6})) for i in range(5)]
     results, unstarted = run_claims(claims, time.time() + 0.2, MAX_ATTEMPTS)
     assert [result.claim for result in results] == claims[:2]
     assert unstarted == claims[2:]
+
+
+def test_what_hangs_takes_no_place_of_later_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that were left behind in all threads keep none from the next batch; threads that are free are kept."""
+    monkeypatch.setattr(execute, "MAX_THREADS", 2)
+    monkeypatch.setattr(execute, "_executors", [])
+    run_claims([claim(task(f"slow-{i}", simulate={"seconds": 1.0})) for i in range(2)], time.time() + 0.1, MAX_ATTEMPTS)
+    for turn in range(3):
+        results = run(*(claim(task(f"t-{turn}-{i}")) for i in range(5)), within_s=0.8)
+        assert [result.outcome for result in results] == [Outcome.COMPLETED] * 5
+    assert len(execute._executors) == 1
 
 
 def test_nothing_starts_once_the_deadline_has_passed() -> None:
@@ -235,6 +248,16 @@ def test_an_error_with_any_character_can_be_stored(code: Callable[[Callable[[], 
     [failed] = run(own())
     assert (failed.error or "").encode()
     assert failed.error == "before ? after"
+
+
+def test_the_lines_of_a_batch_are_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tasks a batch has, standard output is written to once, with a whole line for each."""
+    written: list[str] = []
+    monkeypatch.setattr(sys.stdout, "write", written.append)
+    run(*(claim(task(f"t-{i}")) for i in range(5)))
+    [text] = written
+    assert [line["taskId"] for line in lines(text, "taskq.attempt")] == [f"t-{i}" for i in range(5)]
+    assert text.endswith("}\n")
 
 
 def test_each_attempt_is_logged(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,19 @@
 """Statements that the table keeps refusing are said once, so that the alarm on the store hears of throttling."""
 
+import json
 import re
 import time
 from typing import Any
 
 import pytest
+from botocore.config import Config
+from botocore.session import get_session
+from hypothesis import given
+from hypothesis import strategies as st
 
 from taskq_lib.aws import template
-from taskq_worker.partiql import N_TRIES, Table, code_of
+from taskq_worker.attributes import to_attribute
+from taskq_worker.partiql import N_TRIES, Table, code_of, write_at_once
 from tests.unit import plain
 from tests.unit.events import lines
 
@@ -59,3 +65,47 @@ def test_throttling_that_passes_is_not_said(capsys: pytest.CaptureFixture[str]) 
     assert [code_of(answer) for answer in answers] == [None] * 3 + ["ThrottlingError"]
     assert client.seen["rider"] == 1
     assert capsys.readouterr().out == ""
+
+
+class Answered:
+    """What botocore takes for an HTTP answer."""
+
+    status_code = 200
+
+
+def client_that_keeps(bodies: list[Any]) -> Any:
+    """Return a client that sends nothing and keeps what it would have sent."""
+    keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
+    client = get_session().create_client("dynamodb", "us-east-1", config=Config(parameter_validation=False), **keys)
+
+    def keep(params: dict[str, Any], **_: Any) -> tuple[Answered, dict[str, Any]]:
+        bodies.append((params["headers"], json.loads(params["body"])))
+        return Answered(), {"Responses": []}
+
+    client.meta.events.register_last("before-call.dynamodb.BatchExecuteStatement", keep)
+    return client
+
+
+BODIES: list[Any] = []
+PLAIN, DIRECT = client_that_keeps(BODIES), client_that_keeps(BODIES)
+write_at_once(DIRECT)
+
+values = st.recursive(
+    st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.lists(st.tuples(st.text(), st.lists(values, max_size=4)), min_size=1, max_size=4))
+def test_statements_go_as_the_sdk_would_write_them(said: list[tuple[str, list[Any]]]) -> None:
+    """Whatever the statements hold, the request has the headers and the content of the SDK's own serializer."""
+    statements = [{"Statement": text, "Parameters": [to_attribute(one) for one in some]} for text, some in said]
+    BODIES.clear()
+    for client in (PLAIN, DIRECT):
+        assert client.batch_execute_statement(Statements=statements, ReturnConsumedCapacity="TOTAL") == {
+            "Responses": []
+        }
+    plain_request, direct_request = BODIES
+    assert plain_request == direct_request
+    assert plain_request[1]["Statements"] == statements
