@@ -5,7 +5,7 @@ N_TASKS ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready
 # What draws four times as much in `make chaos` as in `make test`.
-DRAWN := $(addprefix tests/integration/test_,lease_machine.py breaker_machine.py differential.py)
+DRAWN := tests/unit $(addprefix tests/integration/test_,lease_machine.py breaker_machine.py differential.py)
 
 .PHONY: report test lab bench chaos check lock setup clean help
 

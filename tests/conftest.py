@@ -7,9 +7,9 @@ import pytest
 from hypothesis import settings
 
 # A test measures what the code does, not how fast this machine draws examples.
-settings.register_profile("taskq", deadline=None)
-# `make chaos` has the engine's machines and the comparison with Powertools draw four times as much.
-settings.register_profile("thorough", deadline=None, max_examples=400)
+settings.register_profile("taskq", deadline=None, max_examples=50)
+# What `make chaos` draws.
+settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("taskq")
 
 

@@ -29,7 +29,7 @@ from tests.unit.events import Context, record, task
 
 pytestmark = pytest.mark.integration
 
-N_EVENTS = 5 * settings().max_examples
+N_EVENTS = 10 * settings().max_examples
 SEED = 20_261_124
 MAX_ATTEMPTS = 3
 ALWAYS, ONCE = {"fail_attempts": -1}, {"fail_attempts": 1}

@@ -353,7 +353,7 @@ def test_no_order_of_events_loses_a_task_or_ends_it_twice(
 
     Here.stack, Here.clock = stack, clock
     chosen = settings(
-        max_examples=settings().max_examples * 3 // 10,
+        max_examples=settings().max_examples * 3 // 5,
         stateful_step_count=15,
         report_multiple_bugs=False,
         # Not shrunk: that takes minutes on a real table.
