@@ -1,6 +1,6 @@
 """What a report takes, by its command, of its wall time and of memory.
 
-Of 1,000 no-op tasks: which share of the wall time, from the command's start to its end, is the kit's own. Not its own are
+Of 1,000 no-op tasks: which share of the wall time, from the command's start to its end, is the kit's own. That is not
 the *engine* (from the start of its process until it has answered, the two cells in which it creates the stack, and from
 the written page until it has stopped), *kernels* (from each notebook's start until its kernel takes the first cell) and
 *tasks* (from the first enqueue to the last finish); what lies in two of them counts once. The rest is ours: imports,
