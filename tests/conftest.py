@@ -7,7 +7,9 @@ import pytest
 from hypothesis import settings
 
 # A test measures what the code does, not how fast this machine draws examples.
-settings.register_profile("taskq", deadline=None)
+settings.register_profile("taskq", deadline=None, max_examples=50)
+# What `make chaos` draws.
+settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("taskq")
 
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from taskq_lib.errors import NotebookFailed, RunExists, TaskqError
 from taskq_lib.lock import alone
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
-from taskq_lib.report.spare import Provisioner, Spares
+from taskq_lib.report.spare import Provisioner, Spares, started_ahead
 
 #: A cell that is interrupted gets half of it to end, s: what a walk has hidden of a long queue is shown again by then.
 SHUTDOWN_S = 120.0
@@ -40,7 +40,7 @@ def execute(
 ) -> None:
     """Run one notebook with those parameters that it declares, in a kernel of its own; `output` is there at its end.
 
-    The kernel is the one of `spares` that waits, if one does.
+    The kernel is the one of `spares` that waits; without them one is started for this notebook alone.
 
     Raises `NotebookFailed`, naming notebook, cell and error, with that error's own hint and exit code. An interrupt
     carries a note on how to go on.
@@ -53,7 +53,7 @@ def execute(
     for name in ("asyncio", "papermill"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        with _folder_for_sockets() as sockets:
+        with _folder_for_sockets() as sockets, _these_or_one(spares, run.folder / LOG) as kernels:
             papermill.execute_notebook(
                 str(notebook),
                 str(output),
@@ -61,7 +61,7 @@ def execute(
                 kernel_name="python3",
                 language="python",
                 progress_bar=False,
-                kernel_manager_class=_manager(f"{sockets}/kernel", run.folder / LOG, spares),
+                kernel_manager_class=_manager(f"{sockets}/kernel", run.folder / LOG, kernels),
                 cwd=str(PROJECT_ROOT),
             )
     except KeyboardInterrupt as error:
@@ -75,7 +75,11 @@ def execute(
         raise NotebookFailed(f"{notebook.stem}: its kernel did not start: {error}.", again, 2) from error
 
 
-def _manager(socket: str, log: Path, spares: Spares | None) -> type[AsyncKernelManager]:
+def _these_or_one(spares: Spares | None, log: Path) -> AbstractContextManager[Spares]:
+    return started_ahead(log, 1) if spares is None else nullcontext(spares)
+
+
+def _manager(socket: str, log: Path, spares: Spares) -> type[AsyncKernelManager]:
     """Return a kernel manager for one kernel, which is spoken to through files `socket`-N and logs to `log`."""
 
     class KernelManager(AsyncKernelManager):
@@ -85,10 +89,9 @@ def _manager(socket: str, log: Path, spares: Spares | None) -> type[AsyncKernelM
         shutdown_wait_time = SHUTDOWN_S
 
         async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
-            if spares is not None:
-                self.kernel_id = self.kernel_id or uuid.uuid4().hex
-                self.provisioner = Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
-                self.provisioner.spares = spares
+            self.kernel_id = self.kernel_id or uuid.uuid4().hex
+            self.provisioner = Provisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
+            self.provisioner.spares = spares
             # What the kernel itself has to say (not the notebook) would mix with the command's output.
             with log.open("ab") as sink:
                 await super().start_kernel(stderr=sink, **options)

@@ -1,12 +1,13 @@
 """A kernel that is started ahead: it imports what notebooks import while another runs, and then waits for its turn.
 
-A kernel's start and its imports take longer than most notebooks do afterwards.
+A kernel's start and its imports take longer than most notebooks do afterwards, and so does its end in good order.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -25,9 +26,9 @@ class Spares:
     """Of the kernels that are needed one after another, the one that is next."""
 
     def __init__(self, log: Path, n_needed: int) -> None:
-        """Start none yet: the first kernel has nothing to hide behind. `log` takes what kernels themselves say."""
-        self._log, self._n_left = log, n_needed - 1
-        self._next: subprocess.Popen[bytes] | None = None
+        """Start the first. `log` takes what kernels themselves say."""
+        self._log, self._n_left = log, n_needed
+        self._next = self._started()
 
     def take(self) -> subprocess.Popen[bytes] | None:
         """Hand over the kernel that waits, and start the one after it; None where none waits that lives."""
@@ -102,6 +103,9 @@ def main() -> None:
         # Told to shut down, the control thread still flushes what was printed by way of a thread that the exit stops:
         # stopped too soon, it waits for that 10 s in vain.
         kernelapp.IPKernelApp.instance().control_thread.join(timeout=5)
+        # Nothing is left to write; to take down all that was imported takes up to seconds on a busy machine.
+        logging.shutdown()
+        os._exit(0)
 
 
 if __name__ == "__main__":

@@ -192,7 +192,7 @@ def test_no_interleaving_probes_twice_or_stays_open(machine: type[Workers]) -> N
     """Whatever workers do and when: one probe at a time, no opening without failures, and always a way to close."""
     # Not shrunk: an example is short enough to read, and shrinking takes minutes on a real table.
     chosen = settings(
-        max_examples=40,
+        max_examples=settings().max_examples * 2 // 5,
         stateful_step_count=30,
         deadline=None,
         phases=[Phase.reuse, Phase.generate],

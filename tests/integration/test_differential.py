@@ -20,6 +20,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.batch.exceptions import BatchProcessingError
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from botocore.config import Config
+from hypothesis import settings
 
 from taskq_worker import batch
 from taskq_worker.contract import Task
@@ -28,7 +29,7 @@ from tests.unit.events import Context, record, task
 
 pytestmark = pytest.mark.integration
 
-N_EVENTS = 1_500
+N_EVENTS = 10 * settings().max_examples
 SEED = 20_261_124
 MAX_ATTEMPTS = 3
 ALWAYS, ONCE = {"fail_attempts": -1}, {"fail_attempts": 1}
@@ -126,7 +127,7 @@ def dead_letters(function: Function) -> Iterator[str]:
 
 
 def test_the_same_records_come_again_as_with_powertools(function: Function, run_id: str) -> None:
-    """In thousands of events both name the same records, except those that the function buries, and twins."""
+    """In hundreds of events, or thousands, both name the same records, except what the function buries, and twins."""
     function.set(TASKQ_MAX_ATTEMPTS=str(MAX_ATTEMPTS))
     # As it is deployed; validating every request took a tenth of this test's time.
     function.patch.setattr(batch, "_CONFIG", batch._CONFIG.merge(Config(parameter_validation=False)))

@@ -52,7 +52,7 @@ def test_a_task_that_kills_its_worker_is_dead_lettered_and_its_neighbours_comple
 
 def test_a_breaker_spares_the_attempts_of_what_waits(own: Stack, run_id: str) -> None:
     """Where every task fails once, the breaker of its type opens, holds the rest back, probes and closes again."""
-    tasks = [task(f"{run_id}-{i}", simulate={"fail_attempts": 1, "seconds": 1.0}) for i in range(54)]
+    tasks = [task(f"{run_id}-{i}", simulate={"fail_attempts": 1, "seconds": 1.0}) for i in range(20)]
     for one in tasks:
         submit.send_one(own, one)
     task_ids = [one.task_id for one in tasks]

@@ -301,7 +301,7 @@ def test_a_time_without_a_zone_is_refused() -> None:
         failures.stuck(leased({}), inventory(), datetime(2026, 11, 24), queue_is_empty=True)
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 5)
 @given(st.integers(0, 200), st.sampled_from([0.0, 1.0, 100.0]), st.sampled_from([0.0, 0.3]))
 def test_nothing_is_counted_twice_or_dropped(n: int, failing: float, open_share: float) -> None:
     """Over a whole run the tables add up to the frames they were made from."""

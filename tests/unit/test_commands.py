@@ -528,3 +528,10 @@ def test_two_commands_run_as_files(module: str, argv: list[str], sentence: str, 
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_report_begins_without_compiling_grammars() -> None:
+    """What reads notebooks is imported without the grammars of a format that none has, 1.5 s of CPU."""
+    code = "import sys, taskq_lib.commands.report; print('nbformat' in sys.modules, 'lark' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

@@ -127,7 +127,11 @@ def test_figures_draw_on_the_axes_they_are_given(name: str) -> None:
     assert len(plt.get_fignums()) == 1
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=settings().max_examples // 5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(st.lists(wild_text, min_size=1, max_size=4, unique=True))
 def test_text_from_outside_cannot_break_a_label(names: list[str]) -> None:
     """Formulas, control characters and endless names in a task type are drawn as short, plain text."""
