@@ -9,7 +9,19 @@ import time
 from benchmarks import table
 
 #: Each is a module with `main() -> list[Row]`, and `FIGURES` where it draws some.
-BENCHMARKS = ("drain", "options", "redrive", "report", "status")
+BENCHMARKS = (
+    "analysis",
+    "concurrency",
+    "drain",
+    "export",
+    "function",
+    "options",
+    "redrive",
+    "report",
+    "scaling",
+    "status",
+    "submit",
+)
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ FIGURES = ("scaling.png",)
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 BATCHES = (1, 2, 5, 10, 25, 100, 1_000)
 
-Points = list[tuple[float, float]]
+Points = Sequence[tuple[float, float]]
 
 
 def main() -> list[Row]:
@@ -33,13 +33,13 @@ def main() -> list[Row]:
     read = [(n, *status.rate(n)) for n in SIZES]
     handled = _at(BATCHES, lambda size: 1e6 / function.cpu_us(size))
     analysed = [(n, *analysis.measure(n)) for n in SIZES]
-    rates = {
+    rates: dict[str, Points] = {
         "submitted": submitted,
         "read into frames": [(n, rate) for n, rate, _ in read],
         "handled": handled,
         "analysed": [(n, n / seconds) for n, seconds, _ in analysed],
     }
-    memory = {
+    memory: dict[str, Points] = {
         "read into frames": [(n, peak / 1e6) for n, _, peak in read],
         "analysed": [(n, peak / 1e6) for n, _, peak in analysed],
     }
