@@ -88,7 +88,7 @@ def client(service: str) -> Any:
     """Return this process's client for `service`; made once, so that warm invocations reuse its connections."""
     if service not in _clients:
         if not _sessions:
-            # Not boto3's: half of what that imports is for S3 transfers and resources.
+            # Not boto3's, which imports S3 transfers and resources besides.
             _sessions.append(get_session())
         _clients[service] = _sessions[0].create_client(service, config=_CONFIG)
         if service == "dynamodb" and not _CONFIG.parameter_validation:

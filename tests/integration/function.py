@@ -10,7 +10,7 @@ from botocore.config import Config
 
 from taskq_lib.aws.queues import group_of
 from taskq_lib.aws.stack import Stack
-from taskq_worker import batch
+from taskq_worker import batch, execute
 from taskq_worker.breaker import Memory
 from taskq_worker.contract import Task
 from tests.unit.events import SOURCE, Context, ids
@@ -50,6 +50,7 @@ class Function:
         # The function does not validate its parameters; here they are held against the service models.
         patch.setattr(batch, "_CONFIG", batch._CONFIG.merge(Config(parameter_validation=True)))
         patch.setattr(batch, "_sessions", [])
+        patch.setattr(execute, "_executors", [])
         patch.setattr(batch, "_invocations", [])
         patch.setattr(batch, "_memory", Memory())
         # What the function says in every line is not to be in the lines of later tests.
