@@ -116,14 +116,18 @@ def endpoint(latency_s: float) -> Iterator[Stack]:
 
 def respond(operation: str, body: bytes) -> bytes:
     """Answer as SQS does where it takes every message."""
+    # Both number the entries of a batch from 0; within a body a quotation mark is escaped.
+    return _answer(0 if operation == "SendMessage" else body.count(b'"Id":'))
+
+
+@cache
+def _answer(n_entries: int) -> bytes:
     taken = {
         "MessageId": "5fea7756-0ea4-451a-a703-a558b933e274",
         "MD5OfMessageBody": "fafb00f5732ab283681e124bf8747ed1",
     }
-    if operation == "SendMessage":
-        return json.dumps(taken).encode()
-    ids = [entry["Id"] for entry in json.loads(body)["Entries"]]
-    return json.dumps({"Successful": [{"Id": id_, **taken} for id_ in ids]}).encode()
+    batch = {"Successful": [{"Id": str(i), **taken} for i in range(n_entries)]}
+    return json.dumps(batch if n_entries else taken).encode()
 
 
 @cache

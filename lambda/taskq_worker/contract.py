@@ -38,7 +38,6 @@ _ERROR_NAME = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 ID_RULE = "1 to 128 letters, digits or any of _ . : - , the first a letter or digit"
-_TASK_ID_RULE, _RUN_ID_RULE = f"task_id must be {ID_RULE}", f"run_id must be {ID_RULE}"
 _PRIORITY_RULE = f"priority must be a whole number from {PRIORITY_MIN} to {PRIORITY_MAX}"
 
 
@@ -145,8 +144,7 @@ class Simulate:
     crash_attempts: int = 0  #: How many of the first attempts kill their worker's process; -1 is every one
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be simulated."""
-        # Millions of them are made: a message is put together only where it is needed.
+        """Refuse what cannot be simulated; millions are made, so a message only where it is needed."""
         for name, value in (("seconds", self.seconds), ("retry_after_s", self.retry_after_s)):
             if not (_is_number(value) and 0 <= value <= 900):
                 raise InvalidMessage(f"simulate.{name} must be a number from 0 to 900")
@@ -181,8 +179,8 @@ class Task:
 
     def __post_init__(self) -> None:
         """Refuse what the function would refuse, so that both sides judge alike."""
-        _require(is_id(self.task_id), _TASK_ID_RULE)
-        _require(self.run_id is None or is_id(self.run_id), _RUN_ID_RULE)
+        _require(is_id(self.task_id), "task_id must be " + ID_RULE)
+        _require(self.run_id is None or is_id(self.run_id), "run_id must be " + ID_RULE)
         _require(_is_int(self.priority) and PRIORITY_MIN <= self.priority <= PRIORITY_MAX, _PRIORITY_RULE)
         # To the year 2100, where only milliseconds mistaken for seconds get; from 1970 plus a second, since DynamoDB
         # refuses numbers that are all but 0.
