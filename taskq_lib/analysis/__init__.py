@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from taskq_lib.analysis.serials import serials_of
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import State
 
@@ -49,8 +50,15 @@ def numbered(*texts: "pd.Series[str]") -> list[NDArray[np.int64]]:
     Numbers are given from 0 on in the order of appearance, so those of a column without repeats that comes first are
     its rows' places. Joins go by these: an index of texts takes three times as long, and a Python string for each.
     """
-    codes = pd.factorize(pd.concat(texts, ignore_index=True), use_na_sentinel=False)[0]
-    return np.split(codes.astype(np.int64, copy=False), np.cumsum([len(column) for column in texts])[:-1])
+    serials = serials_of([column.array for column in texts])
+    if serials is None:
+        codes = pd.factorize(pd.concat(texts, ignore_index=True), use_na_sentinel=False)[0].astype(np.int64, copy=False)
+    else:
+        first = np.empty(int(serials.max()) + 1, dtype=np.int64)
+        first[serials[::-1]] = np.arange(len(serials))[::-1]  # of equal ones the first is written last, and stays
+        codes = first[serials]
+        codes = (np.cumsum(codes == np.arange(len(codes))) - 1)[codes]
+    return np.split(codes, np.cumsum([len(column) for column in texts])[:-1])
 
 
 def places(ids: "pd.Series[str]", among: "pd.Series[str]") -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from taskq_lib.analysis import is_final, places, require
+from taskq_lib.analysis.inversions import inversions
 
 _LOOKED_AT = (
     "task_id",
@@ -50,19 +51,19 @@ def by_group(
     never_redriven = rows["n_redrives"] == 0 if "n_redrives" in rows else True
     finished = (known & is_final(rows) & rows["finished_at"].notna() & never_redriven).to_numpy(dtype=bool)
 
-    def count(which: NDArray[np.bool_], weights: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        return np.bincount(codes[which], weights, minlength=len(names)).astype("int64")
+    def count(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.bincount(codes[which], minlength=len(names)).astype("int64")
 
     begun, ended = (_us(rows[name]) for name in ("first_started_at", "finished_at"))
-    n_passed, overtaken = _inversions(codes[started], sent[started], begun[started])
-    n_passed_at_end, _ = _inversions(codes[finished], sent[finished], ended[finished])
+    n_passed, n_overtaken = _inversions(codes[started], len(names), sent[started], begun[started])
+    n_passed_at_end, _ = _inversions(codes[finished], len(names), sent[finished], ended[finished])
     columns = {
         "n_tasks": count(np.ones(len(rows), dtype=bool)),
         "n_started": count(started),
-        "n_overtaken": count(started, overtaken.astype("int64")),
-        "n_inversions": count(started, n_passed),
+        "n_overtaken": n_overtaken,
+        "n_inversions": n_passed,
         "n_finished": count(finished),
-        "n_finish_inversions": count(finished, n_passed_at_end),
+        "n_finish_inversions": n_passed_at_end,
     }
     found = names.assign(**columns)
     return found.sort_values(["n_overtaken", "n_tasks"], ascending=False, kind="stable", ignore_index=True)
@@ -107,44 +108,22 @@ def _groups_and_queues(
 
 
 def _inversions(
-    group: NDArray[np.int16 | np.int64], sent: NDArray[np.int64], done: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return of each row how many of its group it overtook, and whether one of its group overtook it."""
-    in_order = np.argsort(sent)
+    group: NDArray[np.int16 | np.int64], n_groups: int, sent: NDArray[np.int64], done: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return of each group its inversions, and how many of its rows some other of its rows overtook."""
+    in_order = np.argsort(sent, kind="stable")
     if (np.diff(sent[in_order]) == 0).any():  # what was sent at one time is in no order: as it was done
         in_order = np.lexsort((done, sent))
     in_order = in_order[np.argsort(group[in_order], kind="stable")]
+    group, done = group[in_order], done[in_order]
     # The rank of `done` within the group, one group behind the other: so no pair of two groups is an inversion.
-    by_done = np.argsort(done[in_order], kind="stable")
-    by_done = by_done[np.argsort(group[in_order[by_done]], kind="stable")]
-    rank = np.empty_like(by_done)
-    rank[by_done] = np.arange(len(rank))
-    n_passed, overtaken = np.zeros(len(rank), dtype="int64"), np.zeros(len(rank), dtype=bool)
-    n_passed[in_order] = _n_greater_before(rank)
+    by_done = np.argsort(done, kind="stable")
+    by_done = by_done[np.argsort(group[by_done], kind="stable")]
+    rank = np.empty(len(by_done), dtype=np.int32)
+    rank[by_done] = np.arange(len(rank), dtype=np.int32)
     lowest_after = np.minimum.accumulate(rank[::-1])[::-1]
-    overtaken[in_order[:-1]] = lowest_after[1:] < rank[:-1]
-    return n_passed, overtaken
-
-
-def _n_greater_before(permutation: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return of each element of a permutation of 0..n-1 how many greater ones stand before it; n log n steps.
-
-    Two numbers differ first, from the highest bit down, at one bit. So it is the sum over all bits of how many with a 1
-    there stand before one with a 0, among those that agree in all higher bits. Those are kept side by side, in their
-    order, by sorting one bit at a time: since it is a permutation, a block begins at its own smallest number.
-    """
-    counts, here = np.zeros(len(permutation), dtype="int64"), permutation
-    for bit in reversed(range(len(permutation).bit_length())):
-        block = here >> (bit + 1) << (bit + 1)
-        one = here >> bit & 1
-        n_ones = np.cumsum(one) - one
-        n_ones -= n_ones[block]
-        counts[here] += np.where(one, 0, n_ones)
-        n_zeros = np.arange(len(here)) - block - n_ones
-        there = np.empty_like(here)
-        there[block + np.where(one, (1 << bit) + n_ones, n_zeros)] = here
-        here = there
-    return counts[permutation]
+    n_overtaken = np.bincount(group[:-1][lowest_after[1:] < rank[:-1]], minlength=n_groups)
+    return np.bincount(group, inversions(rank), minlength=n_groups).astype(np.int64), n_overtaken
 
 
 def _us(times: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:
