@@ -87,9 +87,9 @@ def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
             # As numpy's quantiles by "inverted_cdf", which would sort again.
             place = np.maximum(np.ceil(len(values) * share - 1), 0).astype(np.int64)
             ax.plot(np.maximum(values[place], edge), share, line, color=colour, label=text, drawstyle="steps-post")
-    for q in (0.5, 0.9, 0.99):
+    marked = (0.5, 0.9, 0.99)
+    for q, value in zip(marked, np.quantile(total, marked).tolist(), strict=True):
         if len(total) * (1 - q) >= 1:
-            value = float(np.quantile(total, q))
             mark = (max(value, edge), q)
             ax.plot(*mark, "o", color=BLACK, markersize=5)
             # End to end is the longest, so below and to the right of its curve there is room.

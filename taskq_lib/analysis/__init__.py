@@ -86,7 +86,11 @@ def group_key(frame: pd.DataFrame, by: str | None) -> pd.Series:
     if by not in GROUPS:
         raise BadInput(f"Tasks cannot be grouped by {by!r}; allowed are {', '.join(GROUPS)} and None.")
     require(frame, "tasks", by)
-    key = frame[by].astype("category").cat.remove_unused_categories().cat.rename_categories(str)
+    key = frame[by].astype("category")
+    # Not asked without need: it sorts all rows.
+    if not np.bincount(key.cat.codes.to_numpy() + 1, minlength=len(key.cat.categories) + 1)[1:].all():
+        key = key.cat.remove_unused_categories()
+    key = key.cat.rename_categories(str)
     if key.isna().any() and NOT_STATED not in key.cat.categories:
         key = key.cat.add_categories([NOT_STATED])
     return key.fillna(NOT_STATED) if key.isna().any() else key

@@ -32,22 +32,26 @@ def serials_of(columns: Sequence[ExtensionArray]) -> NDArray[np.int64] | None:
     n_digits = min(_MAX_DIGITS, len(text) - len(text.rstrip(b"0123456789")))
     if not n_digits:
         return None
-    head, power = np.frombuffer(text, np.uint8)[:-n_digits], 10.0 ** np.arange(n_digits)[::-1]
+    # What may be added to each byte of a row: to the head nothing, to a zero up to nine.
+    least = np.frombuffer(text[:-n_digits] + b"0" * n_digits, np.uint8)
+    most = np.repeat(np.array([0, 9], np.uint8), (len(text) - n_digits, n_digits))
+    least, most = np.tile(least, _ROWS), np.tile(most, _ROWS)
+    power = 10.0 ** np.arange(n_digits)[::-1]
     found = []
-    for rows in _rows(chunks, len(text)):
-        if rows is None or (rows[:, :-n_digits] != head).any():
+    for row_bytes in _blocks(chunks, len(text)):
+        if row_bytes is None:
             return None
-        digits = rows[:, -n_digits:] - np.uint8(ord("0"))
-        if digits.max() > 9:
+        digits = row_bytes - least[: len(row_bytes)]
+        if (digits > most[: len(digits)]).any():
             return None
-        found.append(digits.astype(np.float64) @ power)
+        found.append(digits.reshape(-1, len(text))[:, -n_digits:].astype(np.float64) @ power)
     numbers = np.concatenate(found).astype(np.int64)
     numbers -= numbers.min()
     return numbers if numbers.max() < (1 + _MAX_GAPS) * len(numbers) else None
 
 
-def _rows(chunks: Sequence[pa.Array], width: int) -> Iterator[NDArray[np.uint8] | None]:
-    """Yield the texts as rows of bytes, some at a time; None where one is not `width` bytes long."""
+def _blocks(chunks: Sequence[pa.Array], width: int) -> Iterator[NDArray[np.uint8] | None]:
+    """Yield the bytes of the texts on end, some at a time; None where one is not `width` long."""
     for chunk in chunks:
         _, ends, text = chunk.buffers()
         ends = np.frombuffer(ends, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
@@ -55,4 +59,4 @@ def _rows(chunks: Sequence[pa.Array], width: int) -> Iterator[NDArray[np.uint8] 
         for begin in range(0, len(chunk), _ROWS):
             some = ends[begin : begin + _ROWS + 1]
             is_even = bool((np.diff(some) == width).all())
-            yield bytes_[some[0] : some[-1]].reshape(-1, width) if is_even else None
+            yield bytes_[some[0] : some[-1]] if is_even else None
