@@ -61,6 +61,14 @@ def numbered(*texts: "pd.Series[str]") -> list[NDArray[np.int64]]:
     return np.split(codes, np.cumsum([len(column) for column in texts])[:-1])
 
 
+def ordered(*texts: "pd.Series[str]") -> list[NDArray[np.int64]]:
+    """Number the texts of several columns by one count as `numbered` does, but in the order of the texts."""
+    codes = serials_of([column.array for column in texts])
+    if codes is None:
+        codes = pd.factorize(pd.concat(texts, ignore_index=True), sort=True, use_na_sentinel=False)[0].astype(np.int64)
+    return np.split(codes, np.cumsum([len(column) for column in texts])[:-1])
+
+
 def places(ids: "pd.Series[str]", among: "pd.Series[str]") -> NDArray[np.int64]:
     """Say where each of `ids` first stands in `among`: the number of the row, -1 where it does not."""
     theirs, own = numbered(among, ids)
