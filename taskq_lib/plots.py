@@ -74,8 +74,9 @@ def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     require(durations, "durations", "is_final", *DURATIONS)
     ax = axes_or_new(ax)
-    final = durations.loc[durations["is_final"], list(DURATIONS)]
-    known = {name: np.sort(final[name].dropna().to_numpy()) for name in DURATIONS}
+    final = durations["is_final"].to_numpy(dtype=bool)
+    known = {name: durations[name].to_numpy(dtype="float64")[final] for name in DURATIONS}
+    known = {name: np.sort(values[~np.isnan(values)]) for name, values in known.items()}
     total = known["end_to_end_s"]
     if not total.size:
         return nothing(ax, _NO_LATENCY)
@@ -97,7 +98,7 @@ def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
             leave_room(ax, mark[0])
     ax.set(ylim=(0, 1.02), ylabel="share of finished tasks")
     ax.yaxis.set_major_formatter(PERCENT)
-    n_open = len(durations) - len(final)
+    n_open = int((~final).sum())
     note = f"; {n_open:,} not finished are missing" if n_open else ""
     return head(ax, f"Latency of finished tasks ({_count(total)}{note})", legend=True)
 

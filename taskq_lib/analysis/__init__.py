@@ -57,7 +57,10 @@ def numbered(*texts: "pd.Series[str]") -> list[NDArray[np.int64]]:
         first = np.empty(int(serials.max()) + 1, dtype=np.int64)
         first[serials[::-1]] = np.arange(len(serials))[::-1]  # of equal ones the first is written last, and stays
         codes = first[serials]
-        codes = (np.cumsum(codes == np.arange(len(codes))) - 1)[codes]
+        del first, serials
+        rank = np.cumsum(codes == np.arange(len(codes)))
+        rank -= 1
+        codes = rank[codes]
     return np.split(codes, np.cumsum([len(column) for column in texts])[:-1])
 
 

@@ -42,7 +42,8 @@ def by_group(
     require(tasks, "tasks", "task_id", "state", "enqueued_at", "first_started_at", "finished_at")
     # Of the columns that are looked at: the texts of the others are most of a frame.
     looked_at = tasks[[name for name in _LOOKED_AT if name in tasks]]
-    rows = looked_at[tasks["message_group"].notna()] if "message_group" in tasks else looked_at.head(0)
+    has_group = tasks["message_group"].notna() if "message_group" in tasks else np.zeros(len(tasks), dtype=bool)
+    rows = looked_at if has_group.all() else looked_at[has_group]
     groups = rows["message_group"] if "message_group" in rows else pd.Series(dtype="str")
     codes, names = _groups_and_queues(groups, None if queue is None else queue[rows.index])
     sent = _us(rows["enqueued_at"]) if manifest is None else places(rows["task_id"], manifest["task_id"])
@@ -54,16 +55,15 @@ def by_group(
     def count(which: NDArray[np.bool_]) -> NDArray[np.int64]:
         return np.bincount(codes[which], minlength=len(names)).astype("int64")
 
-    begun, ended = (_us(rows[name]) for name in ("first_started_at", "finished_at"))
-    n_passed, n_overtaken = _inversions(codes[started], len(names), sent[started], begun[started])
-    n_passed_at_end, _ = _inversions(codes[finished], len(names), sent[finished], ended[finished])
+    of_starts = _inversions(codes, len(names), sent, _us(rows["first_started_at"]), started)
+    of_ends = _inversions(codes, len(names), sent, _us(rows["finished_at"]), finished)
     columns = {
         "n_tasks": count(np.ones(len(rows), dtype=bool)),
         "n_started": count(started),
-        "n_overtaken": n_overtaken,
-        "n_inversions": n_passed,
+        "n_overtaken": of_starts[1],
+        "n_inversions": of_starts[0],
         "n_finished": count(finished),
-        "n_finish_inversions": n_passed_at_end,
+        "n_finish_inversions": of_ends[0],
     }
     found = names.assign(**columns)
     return found.sort_values(["n_overtaken", "n_tasks"], ascending=False, kind="stable", ignore_index=True)
@@ -109,19 +109,28 @@ def _groups_and_queues(
 
 
 def _inversions(
-    group: NDArray[np.int16 | np.int64], n_groups: int, sent: NDArray[np.int64], done: NDArray[np.int64]
+    group: NDArray[np.int16 | np.int64],
+    n_groups: int,
+    sent: NDArray[np.int64],
+    done: NDArray[np.int64],
+    which: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return of each group its inversions, and how many of its rows some other of its rows overtook."""
-    in_order = np.argsort(sent, kind="stable")
-    if (np.diff(sent[in_order]) == 0).any():  # what was sent at one time is in no order: as it was done
-        in_order = np.lexsort((done, sent))
+    """Return of each group its inversions, and how many of its rows a later one overtook, among those in `which`."""
+    in_order = np.flatnonzero(which)
+    in_order = in_order[np.argsort(sent[in_order], kind="stable")]
+    in_turn = sent[in_order]
+    if (in_turn[1:] == in_turn[:-1]).any():  # what was sent at one time is in no order: as it was done
+        in_order = in_order[np.lexsort((done[in_order], in_turn))]
+    del in_turn
     in_order = in_order[np.argsort(group[in_order], kind="stable")]
     group, done = group[in_order], done[in_order]
+    del in_order
     # The rank of `done` within the group, one group behind the other: so no pair of two groups is an inversion.
     by_done = np.argsort(done, kind="stable")
     by_done = by_done[np.argsort(group[by_done], kind="stable")]
     rank = np.empty(len(by_done), dtype=np.int32)
     rank[by_done] = np.arange(len(rank), dtype=np.int32)
+    del by_done, done
     lowest_after = np.minimum.accumulate(rank[::-1])[::-1]
     n_overtaken = np.bincount(group[:-1][lowest_after[1:] < rank[:-1]], minlength=n_groups)
     return np.bincount(group, inversions(rank), minlength=n_groups).astype(np.int64), n_overtaken

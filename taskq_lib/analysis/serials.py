@@ -37,15 +37,16 @@ def serials_of(columns: Sequence[ExtensionArray]) -> NDArray[np.int64] | None:
     most = np.repeat(np.array([0, 9], np.uint8), (len(text) - n_digits, n_digits))
     least, most = np.tile(least, _ROWS), np.tile(most, _ROWS)
     power = 10.0 ** np.arange(n_digits)[::-1]
-    found = []
+    numbers, n = np.empty(sum(map(len, chunks)), dtype=np.int64), 0
     for row_bytes in _blocks(chunks, len(text)):
         if row_bytes is None:
             return None
         digits = row_bytes - least[: len(row_bytes)]
         if (digits > most[: len(digits)]).any():
             return None
-        found.append(digits.reshape(-1, len(text))[:, -n_digits:].astype(np.float64) @ power)
-    numbers = np.concatenate(found).astype(np.int64)
+        some = digits.reshape(-1, len(text))[:, -n_digits:].astype(np.float64) @ power
+        numbers[n : n + len(some)] = some
+        n += len(some)
     numbers -= numbers.min()
     return numbers if numbers.max() < (1 + _MAX_GAPS) * len(numbers) else None
 
