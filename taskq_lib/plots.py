@@ -75,12 +75,16 @@ def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     require(durations, "durations", "is_final", *DURATIONS)
     ax = axes_or_new(ax)
     final = durations["is_final"].to_numpy(dtype=bool)
-    known = {name: durations[name].to_numpy(dtype="float64")[final] for name in DURATIONS}
-    known = {name: np.sort(values[~np.isnan(values)]) for name, values in known.items()}
+    parts = [durations.loc[final, name].dropna().to_numpy(dtype="float64") for name in DURATIONS]
+    whole = np.concatenate(parts)
+    known = dict(zip(DURATIONS, np.split(whole, np.cumsum([len(part) for part in parts])[:-1]), strict=True))
+    del parts
+    for values in known.values():
+        values.sort()
     total = known["end_to_end_s"]
     if not total.size:
         return nothing(ax, _NO_LATENCY)
-    edge = seconds_scale(ax, "x", np.concatenate(list(known.values())))
+    edge = seconds_scale(ax, "x", whole)
     share = np.linspace(0, 1, 2001)
     for name, values in known.items():
         text, colour, line = _LOOKS[name]

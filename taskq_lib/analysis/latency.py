@@ -47,7 +47,8 @@ def durations(tasks: pd.DataFrame) -> pd.DataFrame:
             "processing_s": _seconds(processing),
             "retry_delay_s": _seconds(end_to_end - queue_wait - processing),
             "end_to_end_s": _seconds(end_to_end),
-        }
+        },
+        copy=False,
     )
 
 
