@@ -36,7 +36,7 @@ def classify(tasks: pd.DataFrame, attempts: pd.DataFrame) -> pd.DataFrame:
     # The last attempt before a redrive is one that dead-lettered its task as well.
     ends = is_last | (redrive != np.roll(redrive, -1))
     after_lost = ~np.roll(ends, 1) & rows["outcome"].shift().eq("lost").to_numpy()
-    code = np.select([(attempt == 1) & (redrive == 0), attempt == 1, after_lost], [0, 3, 2], 1)
+    code = np.select([(attempt == 1) & (redrive == 0), attempt == 1, after_lost], [0, 3, 2], 1).astype(np.int8)
     rows["claimed_as"] = pd.Categorical.from_codes(code, [FIRST, RETRY, SUSPECT, REDRIVEN])
     rows["task"] = _row_of(of_tasks, number)
     others = tasks[[name for name in tasks if name not in rows]].reset_index(drop=True)
@@ -55,7 +55,7 @@ def _row_of(of_tasks: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[n
     row[of_tasks] = np.arange(len(of_tasks))
     if not np.array_equal(row[of_tasks], np.arange(len(of_tasks))):
         raise BadInput("The frame `tasks` holds a task on two rows.", "Read the run again.")
-    return row[number]
+    return np.asarray(row[number], dtype=np.int64)
 
 
 def _whole(numbers: "pd.Series[int]") -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """How many pairs of a sequence stand in the wrong order, counted by merging."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ def inversions(numbers: NDArray[np.int32]) -> NDArray[np.int64]:
     Counts stand where a number came to stand in some merge. Where a stretch holds just the numbers that belong there,
     as the ranks of one group after those of another, the sum over it is its number of inversions; no other is promised.
 
-    A merge sort in rows: n log n steps, and about n where most are near their place, since only what overlaps is merged.
+    A merge sort in rows: n log n steps, about n where most are near their place, since only what overlaps is merged.
     """
     n = len(numbers)
     counts = np.zeros(n, dtype=np.int64)
@@ -27,13 +29,11 @@ def inversions(numbers: NDArray[np.int32]) -> NDArray[np.int64]:
     return counts
 
 
-def _in_rows(
-    numbers: NDArray[np.int32], counts: NDArray[np.int64], width: int
-) -> list[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+def _in_rows(numbers: NDArray[np.int32], counts: NDArray[np.int64], width: int) -> list[tuple[Any, Any]]:
     """Lay both out in rows, and what is left over in a shorter one."""
     whole = len(numbers) // width * width
-    parts = [tuple(one[:whole].reshape(-1, width) for one in (numbers, counts))]
-    parts += [tuple(one[whole:].reshape(1, -1) for one in (numbers, counts))]
+    parts = [(numbers[:whole].reshape(-1, width), counts[:whole].reshape(-1, width))]
+    parts += [(numbers[whole:].reshape(1, -1), counts[whole:].reshape(1, -1))]
     return [(rows, found) for rows, found in parts if rows.size]
 
 

@@ -1,5 +1,7 @@
 """The requests of a run by operation, and how many of them SQS bills."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -65,7 +67,7 @@ def of_batches(tasks: pd.DataFrame, rows: pd.DataFrame, body_bytes: "pd.Series[i
     suspect, failed = rows["claimed_as"].eq(SUSPECT), rows["outcome"].eq("failed")
     size = pd.Series(_sizes(rows["task_id"], body_bytes), index=rows.index)
     dead = rows["is_dead"] & ~lost
-    marks = {
+    marks: dict[str, pd.Series[Any]] = {
         "n_records": pd.Series(1, index=rows.index),
         "n_known": ~rows["claimed_as"].eq(FIRST),
         "n_reopened": rows["claimed_as"].eq(REDRIVEN),

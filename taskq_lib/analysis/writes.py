@@ -96,9 +96,7 @@ def item_bytes(rows: pd.DataFrame) -> tuple[Bytes, Bytes]:
     return claimed.astype("int64"), recorded.astype("int64")
 
 
-def stored_bytes(
-    tasks: pd.DataFrame, rows: pd.DataFrame, sizes: tuple[Bytes, Bytes] | None = None
-) -> "pd.Series[int]":
+def stored_bytes(tasks: pd.DataFrame, rows: pd.DataFrame, sizes: tuple[Bytes, Bytes] | None = None) -> "pd.Series[int]":
     """Return the bytes of each task's item as it is now, in the order of `tasks`; about, where it was never started.
 
     `rows` are as by `classify`, and `sizes`, where they are known already, as by `item_bytes`.
@@ -111,9 +109,7 @@ def units(n_bytes: Bytes) -> Bytes:
     return np.maximum(1, -(-n_bytes // UNIT_BYTES))
 
 
-def _part(
-    statement: str, before: Bytes, after: Bytes | None, *, moves: bool = True
-) -> tuple[str, dict[str, Bytes]]:
+def _part(statement: str, before: Bytes, after: Bytes | None, *, moves: bool = True) -> tuple[str, dict[str, Bytes]]:
     """Price statements that are alike; `after` is None where they were refused, `before` 0 where nothing was there."""
     if after is None:
         charged, index = before, np.zeros(len(before), dtype="int64")
