@@ -37,7 +37,7 @@ def classify(tasks: pd.DataFrame, attempts: pd.DataFrame) -> pd.DataFrame:
     ends = is_last | (redrive != np.roll(redrive, -1))
     after_lost = ~np.roll(ends, 1) & rows["outcome"].shift().eq("lost").to_numpy()
     code = np.select([(attempt == 1) & (redrive == 0), attempt == 1, after_lost], [0, 3, 2], 1).astype(np.int8)
-    rows["claimed_as"] = pd.Categorical.from_codes(code, [FIRST, RETRY, SUSPECT, REDRIVEN])
+    rows["claimed_as"] = pd.Categorical.from_codes(code, pd.Index([FIRST, RETRY, SUSPECT, REDRIVEN]))
     rows["task"] = _row_of(of_tasks, number)
     others = tasks[[name for name in tasks if name not in rows]].reset_index(drop=True)
     rows = rows.join(others.reindex(rows["task"]).reset_index(drop=True))
@@ -59,4 +59,4 @@ def _row_of(of_tasks: NDArray[np.int64], number: NDArray[np.int64]) -> NDArray[n
 
 
 def _whole(numbers: "pd.Series[int]") -> NDArray[np.int64]:
-    return numbers.to_numpy(dtype="int64")
+    return np.asarray(numbers.to_numpy(dtype="int64"), dtype=np.int64)
