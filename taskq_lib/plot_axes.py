@@ -81,13 +81,15 @@ def seconds_scale(ax: Axes, which: Literal["x", "y"], values: NDArray[np.float64
     axis = ax.xaxis if which == "x" else ax.yaxis
     set_limits = ax.set_xlim if which == "x" else ax.set_ylim
     positive = values[values > 0]
-    if positive.size and positive.max() >= 50 * np.quantile(positive, 0.005):
-        # A few tiny values must not stretch the axis over decades that are empty otherwise.
-        edge = float(np.quantile(positive, 0.005)) / 1.25
+    # A few tiny values must not stretch the axis over decades that are empty otherwise.
+    highest = float(positive.max()) if positive.size else 0.0
+    lowest = float(np.quantile(positive, 0.005, overwrite_input=True)) if positive.size else 0.0
+    if positive.size and highest >= 50 * lowest:
+        edge = lowest / 1.25
         ax.set(**{f"{which}scale": "log", f"{which}label": "seconds (log; shorter ones at the edge)"})
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if positive.max() < 1000 * edge else (1,)))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest < 1000 * edge else (1,)))
         axis.set_minor_formatter(NullFormatter())
-        set_limits(edge, float(positive.max()) * 1.25)
+        set_limits(edge, highest * 1.25)
     else:
         edge = -np.inf
         ax.set(**{f"{which}label": "seconds"})

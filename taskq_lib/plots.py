@@ -74,12 +74,17 @@ def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     require(durations, "durations", "is_final", *DURATIONS)
     ax = axes_or_new(ax)
-    final = durations.loc[durations["is_final"], list(DURATIONS)]
-    known = {name: np.sort(final[name].dropna().to_numpy()) for name in DURATIONS}
+    final = durations["is_final"].to_numpy(dtype=bool)
+    parts = [durations.loc[final, name].dropna().to_numpy(dtype="float64") for name in DURATIONS]
+    whole = np.concatenate(parts)
+    known = dict(zip(DURATIONS, np.split(whole, np.cumsum([len(part) for part in parts])[:-1]), strict=True))
+    del parts
+    for values in known.values():
+        values.sort()
     total = known["end_to_end_s"]
     if not total.size:
         return nothing(ax, _NO_LATENCY)
-    edge = seconds_scale(ax, "x", np.concatenate(list(known.values())))
+    edge = seconds_scale(ax, "x", whole)
     share = np.linspace(0, 1, 2001)
     for name, values in known.items():
         text, colour, line = _LOOKS[name]
@@ -87,9 +92,9 @@ def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
             # As numpy's quantiles by "inverted_cdf", which would sort again.
             place = np.maximum(np.ceil(len(values) * share - 1), 0).astype(np.int64)
             ax.plot(np.maximum(values[place], edge), share, line, color=colour, label=text, drawstyle="steps-post")
-    for q in (0.5, 0.9, 0.99):
+    marked = (0.5, 0.9, 0.99)
+    for q, value in zip(marked, np.quantile(total, marked).tolist(), strict=True):
         if len(total) * (1 - q) >= 1:
-            value = float(np.quantile(total, q))
             mark = (max(value, edge), q)
             ax.plot(*mark, "o", color=BLACK, markersize=5)
             # End to end is the longest, so below and to the right of its curve there is room.
@@ -97,7 +102,7 @@ def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
             leave_room(ax, mark[0])
     ax.set(ylim=(0, 1.02), ylabel="share of finished tasks")
     ax.yaxis.set_major_formatter(PERCENT)
-    n_open = len(durations) - len(final)
+    n_open = int((~final).sum())
     note = f"; {n_open:,} not finished are missing" if n_open else ""
     return head(ax, f"Latency of finished tasks ({_count(total)}{note})", legend=True)
 

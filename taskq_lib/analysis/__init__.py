@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from taskq_lib.analysis.serials import serials_of
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import State
 
@@ -49,8 +50,26 @@ def numbered(*texts: "pd.Series[str]") -> list[NDArray[np.int64]]:
     Numbers are given from 0 on in the order of appearance, so those of a column without repeats that comes first are
     its rows' places. Joins go by these: an index of texts takes three times as long, and a Python string for each.
     """
-    codes = pd.factorize(pd.concat(texts, ignore_index=True), use_na_sentinel=False)[0]
-    return np.split(codes.astype(np.int64, copy=False), np.cumsum([len(column) for column in texts])[:-1])
+    serials = serials_of([column.array for column in texts])
+    if serials is None:
+        codes = pd.factorize(pd.concat(texts, ignore_index=True), use_na_sentinel=False)[0].astype(np.int64, copy=False)
+    else:
+        first = np.empty(int(serials.max()) + 1, dtype=np.int64)
+        first[serials[::-1]] = np.arange(len(serials))[::-1]  # of equal ones the first is written last, and stays
+        codes = first[serials]
+        del first, serials
+        rank = np.cumsum(codes == np.arange(len(codes)))
+        rank -= 1
+        codes = rank[codes]
+    return np.split(codes, np.cumsum([len(column) for column in texts])[:-1])
+
+
+def ordered(*texts: "pd.Series[str]") -> list[NDArray[np.int64]]:
+    """Number the texts of several columns by one count as `numbered` does, but in the order of the texts."""
+    codes = serials_of([column.array for column in texts])
+    if codes is None:
+        codes = pd.factorize(pd.concat(texts, ignore_index=True), sort=True, use_na_sentinel=False)[0].astype(np.int64)
+    return np.split(codes, np.cumsum([len(column) for column in texts])[:-1])
 
 
 def places(ids: "pd.Series[str]", among: "pd.Series[str]") -> NDArray[np.int64]:
@@ -78,7 +97,11 @@ def group_key(frame: pd.DataFrame, by: str | None) -> pd.Series:
     if by not in GROUPS:
         raise BadInput(f"Tasks cannot be grouped by {by!r}; allowed are {', '.join(GROUPS)} and None.")
     require(frame, "tasks", by)
-    key = frame[by].astype("category").cat.remove_unused_categories().cat.rename_categories(str)
+    key = frame[by].astype("category")
+    # Not asked without need: it sorts all rows.
+    if not np.bincount(key.cat.codes.to_numpy() + 1, minlength=len(key.cat.categories) + 1)[1:].all():
+        key = key.cat.remove_unused_categories()
+    key = key.cat.rename_categories(str)
     if key.isna().any() and NOT_STATED not in key.cat.categories:
         key = key.cat.add_categories([NOT_STATED])
     return key.fillna(NOT_STATED) if key.isna().any() else key

@@ -5,7 +5,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from taskq_lib.analysis import NOT_STATED, OPEN_STATES, group_key, is_final, number, numbered, require
+from taskq_lib.analysis import NOT_STATED, OPEN_STATES, group_key, is_final, number, numbered, places, require
 from taskq_lib.analysis.intervals import wilson
 from taskq_lib.analysis.signatures import signed
 from taskq_lib.errors import BadInput
@@ -213,7 +213,7 @@ def stuck(tasks: pd.DataFrame, dead: pd.DataFrame, now: datetime, *, queue_is_em
         is_stuck |= tasks["state"] == "retrying"
     columns = ["task_id", "task_type", "state", "n_attempts", "lease_until"]
     found: pd.DataFrame = tasks.loc[is_stuck, columns]
-    found = found[~found["task_id"].isin(dead["task_id"].dropna())]
+    found = found[places(found["task_id"], dead["task_id"].dropna()) < 0]
     found = found.assign(overdue_s=(now - found["lease_until"]).dt.total_seconds())
     return found.sort_values("overdue_s", ascending=False, kind="stable", ignore_index=True)
 

@@ -47,7 +47,8 @@ def durations(tasks: pd.DataFrame) -> pd.DataFrame:
             "processing_s": _seconds(processing),
             "retry_delay_s": _seconds(end_to_end - queue_wait - processing),
             "end_to_end_s": _seconds(end_to_end),
-        }
+        },
+        copy=False,
     )
 
 
@@ -103,15 +104,16 @@ def _of_groups(
     """
     ends = np.cumsum(n_of)
     starts = ends - n_of
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+    n, n_negative = np.empty_like(n_of), np.empty_like(n_of)
+    for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         values[start:end].sort()  # NaN last
-    known = ~np.isnan(values)
-    n = np.diff(np.append(0, np.cumsum(known))[np.append(0, ends)])
-    n_negative = np.diff(np.append(0, np.cumsum(values < 0))[np.append(0, ends)])
-    padded = np.append(values, np.nan)  # what a group without values points to
+        n_negative[i], n[i] = np.searchsorted(values[start:end], (0.0, np.nan))
+
+    if not values.size:
+        values = np.array([np.nan])
 
     def at(place: NDArray[np.int64]) -> NDArray[np.float64]:
-        return padded[np.where(n > 0, starts + np.clip(place, 0, np.maximum(n - 1, 0)), len(values))]
+        return np.where(n > 0, values[np.where(n > 0, starts + np.clip(place, 0, n - 1), 0)], np.nan)
 
     columns: dict[str, NDArray[np.float64] | NDArray[np.int64]] = {"n": n}
     for share in q:

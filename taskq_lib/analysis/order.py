@@ -5,6 +5,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from taskq_lib.analysis import is_final, places, require
+from taskq_lib.analysis.inversions import inversions
 
 _LOOKED_AT = (
     "task_id",
@@ -41,7 +42,8 @@ def by_group(
     require(tasks, "tasks", "task_id", "state", "enqueued_at", "first_started_at", "finished_at")
     # Of the columns that are looked at: the texts of the others are most of a frame.
     looked_at = tasks[[name for name in _LOOKED_AT if name in tasks]]
-    rows = looked_at[tasks["message_group"].notna()] if "message_group" in tasks else looked_at.head(0)
+    has_group = tasks["message_group"].notna() if "message_group" in tasks else np.zeros(len(tasks), dtype=bool)
+    rows = looked_at if has_group.all() else looked_at[has_group]
     groups = rows["message_group"] if "message_group" in rows else pd.Series(dtype="str")
     codes, names = _groups_and_queues(groups, None if queue is None else queue[rows.index])
     sent = _us(rows["enqueued_at"]) if manifest is None else places(rows["task_id"], manifest["task_id"])
@@ -50,19 +52,18 @@ def by_group(
     never_redriven = rows["n_redrives"] == 0 if "n_redrives" in rows else True
     finished = (known & is_final(rows) & rows["finished_at"].notna() & never_redriven).to_numpy(dtype=bool)
 
-    def count(which: NDArray[np.bool_], weights: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        return np.bincount(codes[which], weights, minlength=len(names)).astype("int64")
+    def count(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.bincount(codes[which], minlength=len(names)).astype("int64")
 
-    begun, ended = (_us(rows[name]) for name in ("first_started_at", "finished_at"))
-    n_passed, overtaken = _inversions(codes[started], sent[started], begun[started])
-    n_passed_at_end, _ = _inversions(codes[finished], sent[finished], ended[finished])
+    of_starts = _inversions(codes, len(names), sent, _us(rows["first_started_at"]), started)
+    of_ends = _inversions(codes, len(names), sent, _us(rows["finished_at"]), finished)
     columns = {
         "n_tasks": count(np.ones(len(rows), dtype=bool)),
         "n_started": count(started),
-        "n_overtaken": count(started, overtaken.astype("int64")),
-        "n_inversions": count(started, n_passed),
+        "n_overtaken": of_starts[1],
+        "n_inversions": of_starts[0],
         "n_finished": count(finished),
-        "n_finish_inversions": count(finished, n_passed_at_end),
+        "n_finish_inversions": of_ends[0],
     }
     found = names.assign(**columns)
     return found.sort_values(["n_overtaken", "n_tasks"], ascending=False, kind="stable", ignore_index=True)
@@ -99,52 +100,40 @@ def _groups_and_queues(
     in_queue = pd.Series("", index=groups.index, dtype="str") if queue is None else queue.astype("str")
     of_queue, queues = pd.factorize(in_queue, sort=True)
     pair = of_group * len(queues) + of_queue
-    there = np.flatnonzero(np.bincount(pair))
+    is_there = np.bincount(pair) > 0
+    there = np.flatnonzero(is_there)
     found = pd.DataFrame({"group": names[there // max(1, len(queues))], "queue": queues[there % max(1, len(queues))]})
     # Numbers of two bytes are sorted by their digits, which takes a twentieth of the time.
-    number = np.searchsorted(there, pair).astype(np.int64)
-    return number.astype(np.int16) if len(there) < 2**15 else number, found.astype("str")
+    number = (np.cumsum(is_there) - 1).astype(np.int16 if len(there) < 2**15 else np.int64)
+    return number[pair], found.astype("str")
 
 
 def _inversions(
-    group: NDArray[np.int16 | np.int64], sent: NDArray[np.int64], done: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return of each row how many of its group it overtook, and whether one of its group overtook it."""
-    in_order = np.argsort(sent)
-    if (np.diff(sent[in_order]) == 0).any():  # what was sent at one time is in no order: as it was done
-        in_order = np.lexsort((done, sent))
+    group: NDArray[np.int16 | np.int64],
+    n_groups: int,
+    sent: NDArray[np.int64],
+    done: NDArray[np.int64],
+    which: NDArray[np.bool_],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return of each group its inversions, and how many of its rows a later one overtook, among those in `which`."""
+    in_order = np.flatnonzero(which)
+    in_order = in_order[np.argsort(sent[in_order], kind="stable")]
+    in_turn = sent[in_order]
+    if (in_turn[1:] == in_turn[:-1]).any():  # what was sent at one time is in no order: as it was done
+        in_order = in_order[np.lexsort((done[in_order], in_turn))]
+    del in_turn
     in_order = in_order[np.argsort(group[in_order], kind="stable")]
+    group, done = group[in_order], done[in_order]
+    del in_order
     # The rank of `done` within the group, one group behind the other: so no pair of two groups is an inversion.
-    by_done = np.argsort(done[in_order], kind="stable")
-    by_done = by_done[np.argsort(group[in_order[by_done]], kind="stable")]
-    rank = np.empty_like(by_done)
-    rank[by_done] = np.arange(len(rank))
-    n_passed, overtaken = np.zeros(len(rank), dtype="int64"), np.zeros(len(rank), dtype=bool)
-    n_passed[in_order] = _n_greater_before(rank)
+    by_done = np.argsort(done, kind="stable")
+    by_done = by_done[np.argsort(group[by_done], kind="stable")]
+    rank = np.empty(len(by_done), dtype=np.int32)
+    rank[by_done] = np.arange(len(rank), dtype=np.int32)
+    del by_done, done
     lowest_after = np.minimum.accumulate(rank[::-1])[::-1]
-    overtaken[in_order[:-1]] = lowest_after[1:] < rank[:-1]
-    return n_passed, overtaken
-
-
-def _n_greater_before(permutation: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return of each element of a permutation of 0..n-1 how many greater ones stand before it; n log n steps.
-
-    Two numbers differ first, from the highest bit down, at one bit. So it is the sum over all bits of how many with a 1
-    there stand before one with a 0, among those that agree in all higher bits. Those are kept side by side, in their
-    order, by sorting one bit at a time: since it is a permutation, a block begins at its own smallest number.
-    """
-    counts, here = np.zeros(len(permutation), dtype="int64"), permutation
-    for bit in reversed(range(len(permutation).bit_length())):
-        block = here >> (bit + 1) << (bit + 1)
-        one = here >> bit & 1
-        n_ones = np.cumsum(one) - one
-        n_ones -= n_ones[block]
-        counts[here] += np.where(one, 0, n_ones)
-        n_zeros = np.arange(len(here)) - block - n_ones
-        there = np.empty_like(here)
-        there[block + np.where(one, (1 << bit) + n_ones, n_zeros)] = here
-        here = there
-    return counts[permutation]
+    n_overtaken = np.bincount(group[:-1][lowest_after[1:] < rank[:-1]], minlength=n_groups)
+    return np.bincount(group, inversions(rank), minlength=n_groups).astype(np.int64), n_overtaken
 
 
 def _us(times: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:

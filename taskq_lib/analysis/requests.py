@@ -1,10 +1,12 @@
 """The requests of a run by operation, and how many of them SQS bills."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from taskq_lib.analysis import require
+from taskq_lib.analysis import places, require
 from taskq_lib.analysis.claims import FIRST, REDRIVEN, SUSPECT
 from taskq_worker.contract import MAX_BODY_BYTES
 
@@ -63,9 +65,9 @@ def of_batches(tasks: pd.DataFrame, rows: pd.DataFrame, body_bytes: "pd.Series[i
     require(tasks, "tasks", "task_id", "state", "n_attempts", "n_duplicates")
     lost = rows["outcome"].eq("lost")
     suspect, failed = rows["claimed_as"].eq(SUSPECT), rows["outcome"].eq("failed")
-    size = rows["task_id"].map(body_bytes).fillna(0)
+    size = pd.Series(_sizes(rows["task_id"], body_bytes), index=rows.index)
     dead = rows["is_dead"] & ~lost
-    marks = {
+    marks: dict[str, pd.Series[Any]] = {
         "n_records": pd.Series(1, index=rows.index),
         "n_known": ~rows["claimed_as"].eq(FIRST),
         "n_reopened": rows["claimed_as"].eq(REDRIVEN),
@@ -80,19 +82,21 @@ def of_batches(tasks: pd.DataFrame, rows: pd.DataFrame, body_bytes: "pd.Series[i
         "n_bytes": size,
         "n_dead_bytes": size.where(dead, 0),
     }
-    frame = pd.DataFrame(marks).astype("int64").assign(batch=rows["batch"])
-    found = frame.groupby("batch", sort=False).sum().reset_index()
+    batch, names = pd.factorize(rows["batch"])
+    found = pd.DataFrame({name: np.bincount(batch, mark, len(names)) for name, mark in marks.items()}).astype("int64")
+    found.insert(0, "batch", pd.Series(names, dtype="str"))
     executes = _steps(found["n_records"]) + _steps(found["n_known"]) + _steps(found["n_reopened"])
     found["n_executes"] = executes + found["n_suspect"] + found["n_suspect_ended"] + _steps(found["n_recorded"])
     found["n_visibility"] = _requests(found["n_again"]) + found["n_again_alone"]
     found["n_dead_requests"] = _requests(found["n_dead"] - found["n_dead_alone"]) + found["n_dead_alone"]
-    times = rows.groupby("batch", sort=False).agg(begun=("received_at", "min"), ended=("finished_at", "max"))
-    found["duration_s"] = (times["ended"] - times["begun"]).dt.total_seconds().to_numpy()
-    found["is_cold"] = (
-        rows["cold_start"].fillna(value=False).groupby(rows["batch"], sort=False).any().to_numpy(dtype=bool)
-    )
+    begun, ended = (rows[name].groupby(batch, sort=True) for name in ("received_at", "finished_at"))
+    found["duration_s"] = (ended.max() - begun.min()).dt.total_seconds().to_numpy()
+    is_cold = rows["cold_start"].fillna(value=False).to_numpy(dtype=bool)
+    found["is_cold"] = np.bincount(batch[is_cold], minlength=len(names)) > 0
     found["is_seen"] = ~found["batch"].str.startswith("lost-")
-    found["n_types"] = rows.groupby("batch", sort=False)["task_type"].nunique().to_numpy(dtype="int64")
+    kind, kinds = pd.factorize(rows["task_type"])
+    pairs = pd.unique(batch[kind >= 0] * len(kinds) + kind[kind >= 0])
+    found["n_types"] = np.bincount(pairs // max(1, len(kinds)), minlength=len(names))
     kept = ["batch", "is_seen", "n_types", "n_records", "n_ended", "n_dead", "n_bytes", "n_dead_bytes", "n_executes"]
     kept += ["n_visibility", "n_dead_requests", "duration_s", "is_cold"]
     return pd.concat([found[kept], _unseen(tasks, rows, body_bytes)[kept]], ignore_index=True)
@@ -111,7 +115,7 @@ def _unseen(tasks: pd.DataFrame, rows: pd.DataFrame, body_bytes: "pd.Series[int]
     ]
     parts = []
     for ids, name, n_executes, n_dead in kinds:
-        size = ids.map(body_bytes).fillna(0).to_numpy(dtype="int64")
+        size = _sizes(ids, body_bytes)
         part = pd.DataFrame({"n_bytes": size, "n_dead_bytes": size * n_dead, "n_executes": n_executes})
         part = part.assign(n_dead=n_dead, n_dead_requests=n_dead, n_records=1, n_ended=1, n_visibility=0)
         part = part.assign(duration_s=np.nan, is_cold=False, is_seen=False, n_types=1)
@@ -127,23 +131,31 @@ def _sent(sends: pd.DataFrame, body_bytes: "pd.Series[int]", *, is_burst: bool) 
     further try of a message is taken for a request as well.
     """
     require(sends, "sends", "task_id", "n_tries")
-    sizes = body_bytes.reindex(sends["task_id"]).fillna(0).to_numpy(dtype="int64")
-    packed = _packed(sizes.tolist()) if is_burst else sizes.tolist()
+    sizes = _sizes(sends["task_id"], body_bytes)
+    packed = _packed(sizes) if is_burst else sizes
     more = int((sends["n_tries"] - 1).clip(lower=0).sum())
-    return len(packed) + more, sum(max(1, -(-size // CHUNK_BYTES)) for size in packed) + more
+    return len(packed) + more, int(np.maximum(1, -(-packed // CHUNK_BYTES)).sum()) + more
 
 
-def _packed(sizes: list[int]) -> list[int]:
+def _sizes(ids: "pd.Series[str]", body_bytes: "pd.Series[int]") -> Counts:
+    """Return the bytes of each task's body, 0 where they are not known."""
+    place = places(ids, pd.Series(body_bytes.index, dtype="str"))
+    return np.append(body_bytes.fillna(0).to_numpy(dtype="int64"), 0)[place]
+
+
+def _packed(sizes: Counts) -> Counts:
     """Return the bytes of each request that the submitter packs of messages of these sizes."""
+    if MESSAGES * sizes.max(initial=0) <= MAX_BODY_BYTES:  # then ten always fit
+        return np.add.reduceat(sizes, np.arange(0, len(sizes), MESSAGES)) if len(sizes) else sizes
     found: list[int] = []
     n = 0
-    for size in sizes:
+    for size in sizes.tolist():
         if n in {0, MESSAGES} or found[-1] + size > MAX_BODY_BYTES:
             found.append(0)
             n = 0
         found[-1] += size
         n += 1
-    return found
+    return np.array(found, dtype=np.int64)
 
 
 def _requests(n: "pd.Series[int]") -> Counts:

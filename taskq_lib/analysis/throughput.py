@@ -43,10 +43,10 @@ def per_interval(tasks: pd.DataFrame, attempts: pd.DataFrame, interval_s: float 
     Raises `BadInput` for a missing column, an interval that is not allowed, or more than 100,000 intervals.
     """
     events = _events(tasks, attempts)
-    times = np.concatenate(list(events.values()))
-    if not times.size:
+    known = [at for at in events.values() if at.size]
+    if not known:
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in _COLUMNS.items()})
-    first, last = int(times.min()), int(times.max())
+    first, last = int(min(at.min() for at in known)), int(max(at.max() for at in known))
     width = _width_us(last - first, interval_s)
     start = first // width * width
     n = (last - start) // width + 1
@@ -74,8 +74,8 @@ def summary(tasks: pd.DataFrame, attempts: pd.DataFrame) -> dict[str, float | in
     over that window, None if it has no length; `per_interval` shows the course) and `max_backlog` (at any instant).
     """
     events = _events(tasks, attempts)
-    times = np.concatenate(list(events.values()))
-    window_s = float(times.max() - times.min()) / 1e6 if times.size else None
+    known = [at for at in events.values() if at.size]
+    window_s = float(max(at.max() for at in known) - min(at.min() for at in known)) / 1e6 if known else None
     names = {"offered_per_s": "sent", "attempts_per_s": "finished", "completed_per_s": "completed"}
     means = {name: len(events[event]) / window_s if window_s else None for name, event in names.items()}
     return {"window_s": window_s, **means, "max_backlog": _max_backlog(events["entered"], events["left"])}

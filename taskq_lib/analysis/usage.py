@@ -29,6 +29,7 @@ REPORT_S = 1.0
 N_TO_KNOW = 3
 #: Reads of each task's status, strongly consistent, one unit up to 4 KB: while it is waited for, and at the end.
 READS_PER_TASK = 2
+_IN_LINE = ("outcome", "task_id", "run_id", "task_type", "error", "error_type")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,8 @@ def of_run(
     batches = requests.of_batches(tasks, rows, body_bytes)
     asked = requests.of_run(batches, sends, body_bytes, is_burst=is_burst)
     billed = {(by, what): n for by, what, n in asked[["by", "operation", "billed"]].itertuples(index=False)}
-    written = writes.statements(tasks, rows)
+    sizes = writes.item_bytes(rows)
+    written = writes.statements(tasks, rows, sizes)
     seen = batches["is_seen"]
     n_grouped = int(tasks["message_group"].notna().sum()) if "message_group" in tasks.columns else 0
     n_sent = int(billed[requests.PRODUCER, "SendMessageBatch"])
@@ -120,8 +122,8 @@ def of_run(
         table_units=int(written["table_units"].sum()),
         index_units=int(written["index_units"].sum()),
         breaker_units=_breaker_units(rows, batches),
-        stored_bytes=int(writes.stored_bytes(tasks, rows).sum()),
-        line_bytes=_line_bytes(rows[rows["outcome"].ne("lost")]),
+        stored_bytes=int(writes.stored_bytes(tasks, rows, sizes).sum()),
+        line_bytes=_line_bytes(rows.loc[rows["outcome"].ne("lost"), list(_IN_LINE)]),
         n_metrics_lines=int(batches["n_types"].sum()) + len(batches),
     )
 
@@ -147,10 +149,17 @@ def _breaker_units(rows: pd.DataFrame, batches: pd.DataFrame) -> tuple[int, int]
     return n_types, max(n_types, min(int(batches["n_types"].sum()), often))
 
 
+def _n_characters(texts: "pd.Series[str]") -> int:
+    if isinstance(texts.dtype, pd.CategoricalDtype):
+        n_of = texts.cat.codes.value_counts()
+        return sum(len(str(text)) * int(n_of.get(code, 0)) for code, text in enumerate(texts.cat.categories))
+    return int(texts.astype("str").str.len().sum())
+
+
 def _line_bytes(rows: pd.DataFrame) -> int:
     """Return the bytes of the attempts' log lines, by the texts in them; one that vanished has written none."""
     failed = rows["outcome"].eq("failed")
-    texts = sum(rows[name].astype("str").str.len().fillna(0).sum() for name in ("task_id", "run_id", "task_type"))
+    texts = sum(_n_characters(rows[name]) for name in ("task_id", "run_id", "task_type"))
     errors = rows.loc[failed, "error"].str.len().sum() + rows.loc[failed, "error_type"].str.len().sum()
     n_failed = int(failed.sum())
     return int(texts + errors + len(rows) * ATTEMPT_LINE_BYTES + n_failed * (ERROR_BYTES + TRACE_BYTES))

@@ -26,15 +26,17 @@ _COLUMNS = {"statement": "str", "n_bytes": "int64", "table_units": "int64", "ind
 Bytes = NDArray[np.int64]
 
 
-def statements(tasks: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def statements(tasks: pd.DataFrame, rows: pd.DataFrame, sizes: tuple[Bytes, Bytes] | None = None) -> pd.DataFrame:
     """Return one row a PartiQL statement that the function sent for these tasks; `rows` as by `classify`.
+
+    `sizes` are those by `item_bytes`, where they are known already.
 
     Columns: `statement` (str: "insert", "insert refused", "update refused", "claim again", "record", "count
     duplicate"), `n_bytes` (int64: what it is charged for in the table), `table_units` and `index_units` (int64: write
     units, the latter where there is an index by time). Deliveries that started nothing and left no trace in the items
     (held back by a breaker, leased elsewhere, given back) are not among them; nor are the breakers' own.
     """
-    claimed, recorded = item_bytes(rows)
+    claimed, recorded = item_bytes(rows) if sizes is None else sizes
     before = _previous(rows, claimed, recorded)
     kind = rows["claimed_as"]
     first, redriven, suspect = (kind.eq(name).to_numpy() for name in (FIRST, REDRIVEN, SUSPECT))
@@ -61,16 +63,22 @@ def statements(tasks: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         _part("update refused", doubled, None),
         _part("count duplicate", doubled, doubled, moves=False),
     ]
-    return pd.concat(parts, ignore_index=True).astype(_COLUMNS)
+    names, numbers = zip(*parts, strict=True)
+    lengths = [len(part["n_bytes"]) for part in numbers]
+    statement = pd.array(names, dtype="str").take(np.repeat(np.arange(len(names)), lengths))
+    columns = {name: np.concatenate([part[name] for part in numbers]) for name in numbers[0]}
+    return pd.DataFrame({"statement": statement, **columns}).astype(_COLUMNS)
 
 
 def item_bytes(rows: pd.DataFrame) -> tuple[Bytes, Bytes]:
     """Return the bytes of the item once each attempt is claimed, and once it is recorded; `rows` as by `classify`."""
     fixed = _fixed(rows)
     entries = _entry(rows)
-    logged = pd.Series(entries).groupby(rows["task_id"].to_numpy(), sort=False).cumsum().to_numpy()
+    total = np.cumsum(entries)
+    n = rows["n"].to_numpy()
+    logged = total - (total - entries)[np.arange(len(rows)) - n]
     log, log_before = len("attemptLog") + 3 + logged, logged - entries
-    is_again = rows["n"].to_numpy() > 0
+    is_again = n > 0
     finished = len("finishedAt") + _time(rows["finished_at"])
     lease = len("leaseUntil") + 8
     error = _error(rows)
@@ -88,12 +96,12 @@ def item_bytes(rows: pd.DataFrame) -> tuple[Bytes, Bytes]:
     return claimed.astype("int64"), recorded.astype("int64")
 
 
-def stored_bytes(tasks: pd.DataFrame, rows: pd.DataFrame) -> "pd.Series[int]":
+def stored_bytes(tasks: pd.DataFrame, rows: pd.DataFrame, sizes: tuple[Bytes, Bytes] | None = None) -> "pd.Series[int]":
     """Return the bytes of each task's item as it is now, in the order of `tasks`; about, where it was never started.
 
-    `rows` are as by `classify`.
+    `rows` are as by `classify`, and `sizes`, where they are known already, as by `item_bytes`.
     """
-    return pd.Series(_final_bytes(tasks, rows, *item_bytes(rows)), index=tasks.index)
+    return pd.Series(_final_bytes(tasks, rows, *(sizes or item_bytes(rows))), index=tasks.index)
 
 
 def units(n_bytes: Bytes) -> Bytes:
@@ -101,7 +109,7 @@ def units(n_bytes: Bytes) -> Bytes:
     return np.maximum(1, -(-n_bytes // UNIT_BYTES))
 
 
-def _part(statement: str, before: Bytes, after: Bytes | None, *, moves: bool = True) -> pd.DataFrame:
+def _part(statement: str, before: Bytes, after: Bytes | None, *, moves: bool = True) -> tuple[str, dict[str, Bytes]]:
     """Price statements that are alike; `after` is None where they were refused, `before` 0 where nothing was there."""
     if after is None:
         charged, index = before, np.zeros(len(before), dtype="int64")
@@ -109,8 +117,7 @@ def _part(statement: str, before: Bytes, after: Bytes | None, *, moves: bool = T
         charged = np.maximum(before, after)
         entry = units(after) + np.where(before > 0, units(before), 0)
         index = entry if moves else units(charged)
-    found = {"n_bytes": charged, "table_units": units(charged), "index_units": index}
-    return pd.DataFrame(found).assign(statement=statement)
+    return statement, {"n_bytes": charged, "table_units": units(charged), "index_units": index}
 
 
 def _previous(rows: pd.DataFrame, claimed: Bytes, recorded: Bytes) -> Bytes:
@@ -122,10 +129,11 @@ def _previous(rows: pd.DataFrame, claimed: Bytes, recorded: Bytes) -> Bytes:
 def _final_bytes(tasks: pd.DataFrame, rows: pd.DataFrame, claimed: Bytes, recorded: Bytes) -> Bytes:
     """Return the bytes of each task's item as it is now; of one that was never started about what says why."""
     left = np.where(rows["outcome"].eq("lost").to_numpy() & ~rows["is_dead"].to_numpy(), claimed, recorded)
-    by_task = pd.Series(left, index=pd.Index(rows["task_id"]))[rows["is_last"].to_numpy()]
-    plain = _text(tasks["task_id"], "taskId") + _text(tasks["error"], "error") + 200
-    known = tasks["task_id"].map(by_task).to_numpy(dtype="float64", na_value=np.nan)
-    return np.where(np.isnan(known), plain, known).astype("int64")
+    found = _text(tasks["task_id"], "taskId") + _text(tasks["error"], "error") + 200
+    task = rows["task"].to_numpy()
+    which = rows["is_last"].to_numpy() & (task >= 0)
+    found[task[which]] = left[which]
+    return found
 
 
 def _fixed(rows: pd.DataFrame) -> Bytes:
@@ -147,7 +155,7 @@ def _entry(rows: pd.DataFrame) -> Bytes:
     """Return the bytes of each attempt's entry in the log: a map, of which each member and itself cost one more."""
     times = _time(rows["received_at"]) + _time(rows["started_at"]) + _time(rows["finished_at"])
     whole = 1 + 3 + len("receivedstartedfinished") + 3 + times + len("requestId") + _UUID + 1 + len("outcome") + 1
-    found = whole + rows["outcome"].astype("str").str.len().to_numpy(dtype="int64")
+    found = whole + _text(rows["outcome"], "")
     found = found + np.where(rows["cold_start"].fillna(value=False).to_numpy(dtype=bool), len("coldStart") + 1 + 1, 0)
     found = found + np.where(rows["redrive"].to_numpy() > 0, len("redrive") + 2 + 1, 0)
     error = _error(rows)
@@ -165,6 +173,9 @@ def _error(rows: pd.DataFrame) -> Bytes:
 def _text(values: "pd.Series[str]", name: str, missing: int = 0) -> Bytes:
     """Return the bytes of an attribute that holds a text; `missing` or, without it, nothing where there is none."""
     absent = len(name) + missing if missing else 0
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        kinds = _text(pd.Series(values.cat.categories, dtype="str"), name)
+        return np.append(kinds, absent)[values.cat.codes]
     n_bytes = pc.binary_length(pa.array(values.astype("str"), pa.large_string()))
     sizes = pc.fill_null(n_bytes, absent - len(name)).to_numpy(zero_copy_only=False)
     return np.asarray(len(name) + sizes, dtype=np.int64)
@@ -173,5 +184,8 @@ def _text(values: "pd.Series[str]", name: str, missing: int = 0) -> Bytes:
 def _time(times: "pd.Series[pd.Timestamp]") -> Bytes:
     """Return the bytes of Unix seconds with milliseconds: 13 digits, of which zeros at the end are not kept."""
     unix_ms = times.astype("datetime64[ms, UTC]").astype("int64").to_numpy()
-    n_zeros = sum((unix_ms % 10**power == 0).astype("int64") for power in (1, 2, 3, 4, 5))
+    n_zeros, round_ = np.zeros(len(unix_ms), dtype=np.int64), np.arange(len(unix_ms))
+    for power in (1, 2, 3, 4, 5):
+        round_ = round_[unix_ms[round_] % 10**power == 0]
+        n_zeros[round_] = power
     return np.where(times.isna().to_numpy(), 8, 1 + -(-(13 - n_zeros) // 2)).astype("int64")

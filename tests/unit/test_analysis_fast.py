@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskq_lib import analysis, plots
-from taskq_lib.analysis import NOT_STATED, STATES, failures, latency, ledger, signatures
+from taskq_lib.analysis import NOT_STATED, STATES, claims, failures, latency, ledger, serials, signatures
+from taskq_lib.analysis.inversions import inversions
 from tests.unit.frames import at, attempts_frame, dead_frame, manifest_frame, tasks_frame
 
 few = settings(max_examples=30)
@@ -142,3 +143,79 @@ def test_a_curve_goes_through_exact_quantiles(n: int) -> None:
 
 def _done(took_s: int) -> dict[str, object]:
     return {"enqueued_at": at(0), "first_started_at": at(0), "last_started_at": at(0), "finished_at": at(took_s)}
+
+
+heads = st.sampled_from(["", "run-", "é7-", "0-"])
+numbers = st.lists(st.integers(0, 30), max_size=12)
+
+
+@few
+@given(heads, st.integers(1, 20), numbers, numbers, st.sampled_from([None, "run-1", "x", "1", "éé"]))
+def test_numbered_ids_are_joined_by_their_numbers(
+    head: str, n_digits: int, one: list[int], other: list[int], odd: str | None
+) -> None:
+    """Ids of one head and as many digits get the numbers that any texts get; one that is not alike changes nothing."""
+    texts = [[f"{head}{number:0{n_digits}d}" for number in numbers] for numbers in (one, other)]
+    if odd:
+        texts[1].append(odd)
+    first, second = (pd.Series(column, dtype="str") for column in texts)
+    slow = pd.factorize(pd.concat([first, second]), use_na_sentinel=False)[0]
+    assert np.concatenate(analysis.numbered(first, second)).tolist() == slow.tolist()
+    ranks, both = np.concatenate(analysis.ordered(first, second)), texts[0] + texts[1]
+    assert [both[i] for i in np.argsort(ranks, kind="stable")] == sorted(both)
+    assert len(set(ranks.tolist())) == len(set(both))
+
+
+def test_ids_that_are_no_numbers_are_not_read_as_such() -> None:
+    """Another length, another head, another character, a missing one and numbers far apart are left to the texts."""
+    for texts in (["a1", "a02"], ["a1", "b1"], ["a1", "a:"], ["a1", None], ["a000000001", "a999999999"], ["a"], []):
+        assert serials.serials_of([pd.Series(texts, dtype="str").array]) is None
+    found = serials.serials_of([pd.Series(["a07", "a05"], dtype="str")[1:].array])
+    assert found is not None
+    assert found.tolist() == [0]
+
+
+@few
+@given(st.lists(st.integers(0, 90), min_size=1, max_size=4), st.integers(0, 40), st.integers(0, 2**32 - 1))
+def test_inversions_are_those_of_all_pairs(lengths: list[int], near: int, seed: int) -> None:
+    """However long the groups and however far from its place each number, a group's sum is its pairs out of order."""
+    rng, begin = np.random.default_rng(seed), 0
+    groups = [np.argsort(np.argsort(np.arange(n) + rng.random(n) * near)) for n in lengths]
+    starts = np.cumsum([0, *lengths])
+    whole = np.concatenate([group + start for group, start in zip(groups, starts, strict=False)]).astype(np.int32)
+    found = inversions(whole)
+    for group in groups:
+        pairs = int(np.triu(group[:, None] > group[None, :]).sum())
+        assert found[begin : begin + len(group)].sum() == pairs
+        begin += len(group)
+    assert whole.tolist() == list(range(len(whole)))
+
+
+logs = st.tuples(ids, st.integers(0, 1), st.integers(1, 3), st.sampled_from(["completed", "failed", "lost"]))
+
+
+@few
+@given(st.lists(logs, max_size=12, unique_by=lambda row: row[:3]), st.sets(ids), st.sampled_from(["", "run-00"]))
+def test_attempts_are_classified_as_in_a_loop(
+    rows: list[tuple[str, int, int, str]], known: set[str], head: str
+) -> None:
+    """Sorted and looked at one after the other, attempts are claimed, last and dead as the numbers say."""
+    name = {one: f"{head}{ord(one[0]):03d}" if head else one for one in {*known, *(row[0] for row in rows)}}
+    tasks = tasks_frame(*({"task_id": name[one], "state": "dead_lettered"} for one in sorted(known)))
+    frame = attempts_frame(
+        *({"task_id": name[one], "attempt": n, "outcome": end, "request_id": "r"} for one, _, n, end in rows)
+    )
+    found = claims.classify(tasks, frame.assign(redrive=pd.array([redrive for _, redrive, *_ in rows], dtype="Int32")))
+    in_order = sorted((name[one], redrive, n, end) for one, redrive, n, end in rows)
+    known_ids = tasks["task_id"].tolist()
+    expected = []
+    for i, (one, redrive, n, end) in enumerate(in_order):
+        before = in_order[i - 1] if i and in_order[i - 1][0] == one else None
+        after = in_order[i + 1] if i + 1 < len(in_order) and in_order[i + 1][0] == one else None
+        vanished = before is not None and before[1] == redrive and before[3] == "lost"
+        kind = ("redriven" if redrive else "first") if n == 1 else "suspect" if vanished else "retry"
+        ends = after is None or after[1] != redrive
+        dead = ends and end != "completed" and (after is not None or one in known_ids)
+        expected.append((one, kind, after is None, dead, known_ids.index(one) if one in known_ids else -1))
+    columns = ["task_id", "claimed_as", "is_last", "is_dead", "task"]
+    assert list(found[columns].itertuples(index=False, name=None)) == expected
