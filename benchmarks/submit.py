@@ -1,4 +1,5 @@
-"""Tasks are submitted to an endpoint that answers after 20 ms, each time or at the median, and to one that answers at once.
+"""Tasks are submitted to an endpoint that answers after 20 ms, each time or at the median, and to one
+that answers at once.
 
 `submit.send` does all it does for a run: reads and checks the manifest, packs, signs, sends, keeps journal and record.
 The peers are the loops that one writes with boto3, in turn with it, with the bodies ready made; the slow ones send
