@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import random
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,14 @@ Respond = Callable[[str, bytes], bytes]
 
 
 @contextmanager
-def running(respond: Respond, latency_s: float = 0.0) -> Iterator[str]:
-    """Serve on a free port while the block runs; yields the endpoint's URL."""
+def running(respond: Respond, latency_s: float = 0.0, sigma: float = 0.0) -> Iterator[str]:
+    """Serve on a free port while the block runs; yields the endpoint's URL.
+
+    `latency_s` is the median; `sigma` above 0 spreads it log-normally, as a network does.
+    """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, respond, latency_s), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, respond, latency_s, sigma), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -34,10 +38,13 @@ def running(respond: Respond, latency_s: float = 0.0) -> Iterator[str]:
             process.join()
 
 
-def _serve(told: Connection, respond: Respond, latency_s: float) -> None:
+def _serve(told: Connection, respond: Respond, latency_s: float, sigma: float) -> None:
+    chance = random.Random(0)  # noqa: S311 - a network, not a secret
+    latency: Callable[[], float] = lambda: latency_s * (chance.lognormvariate(0, sigma) if sigma else 1)  # noqa: E731
+
     async def until_closed() -> None:
         loop, closed = asyncio.get_running_loop(), asyncio.Event()
-        server = await loop.create_server(lambda: _Connection(respond, latency_s), "127.0.0.1", 0, backlog=512)
+        server = await loop.create_server(lambda: _Connection(respond, latency), "127.0.0.1", 0, backlog=512)
         told.send(server.sockets[0].getsockname()[1])
         loop.add_reader(told.fileno(), closed.set)  # readable is at its end: nothing is ever sent
         await closed.wait()
@@ -48,8 +55,8 @@ def _serve(told: Connection, respond: Respond, latency_s: float) -> None:
 class _Connection(asyncio.Protocol):
     """One connection of the client, which sends a request only when the one before is answered."""
 
-    def __init__(self, respond: Respond, latency_s: float) -> None:
-        self.respond, self.latency_s, self.held = respond, latency_s, bytearray()
+    def __init__(self, respond: Respond, latency: Callable[[], float]) -> None:
+        self.respond, self.latency, self.held = respond, latency, bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type alone
@@ -69,8 +76,8 @@ class _Connection(asyncio.Protocol):
         self.held.clear()
         start = head.lower().find(b"x-amz-target:")
         operation = head[start:].split(b"\r\n", 1)[0].rpartition(b".")[2].decode()
-        if self.latency_s:
-            asyncio.get_running_loop().call_later(self.latency_s, self._answer, operation, body)
+        if latency_s := self.latency():
+            asyncio.get_running_loop().call_later(latency_s, self._answer, operation, body)
         else:
             self._answer(operation, body)
 

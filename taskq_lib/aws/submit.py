@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypedDict
 
 import msgspec
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -34,6 +35,7 @@ _AGAIN = "Run the same again with the same run id: it sends what is missing, and
 
 #: The widest number that a body can hold as enqueued_at, for checking sizes before the time is known.
 _WIDEST_TIME = 4_102_444_799.999
+_TIME_BYTES = len(f"{_WIDEST_TIME!r}}}")
 #: Data of more characters are measured as a body before they are sent: escaped, one may take 12 bytes.
 MAX_COPIED = 80_000
 
@@ -185,10 +187,10 @@ class _Sender:
     def _work(self, batches: Iterator[tuple[str, list[Entry]]]) -> None:
         """Send batches until there is none left. Each thread packs its own: handing one over would cost more."""
         while batch := self._next(batches):
-            self._request(*batch)
+            n_sent = self._request(*batch)
             with self.turn:
                 self.n_in_flight -= 1
-                self.bar.update(len(batch[1]))
+                self.bar.update(n_sent)
 
     def _next(self, batches: Iterator[tuple[str, list[Entry]]]) -> tuple[str, list[Entry]] | None:
         """Return the next batch as soon as the limit allows one more request; None where there is none, or all ends."""
@@ -205,8 +207,11 @@ class _Sender:
                 self.turn.notify()
             return batch
 
-    def _request(self, url: str, entries: list[Entry]) -> None:
-        """Send one batch; entries that SQS refuses for its own reasons are sent again, alone or with each other."""
+    def _request(self, url: str, entries: list[Entry]) -> int:
+        """Send one batch; entries that SQS refuses for its own reasons are sent again, alone or with each other.
+
+        Returns how many were taken: all, unless all ends meanwhile.
+        """
         open_ = {str(i): entry for i, entry in enumerate(entries)}
         for n_try in range(1, N_TRIES + 1):
             batch = [{"Id": key, "MessageBody": one["body"], **one["envelope"]} for key, one in open_.items()]
@@ -222,9 +227,8 @@ class _Sender:
                     f"{fatal[0].get('Message')} (task {open_[fatal[0]['Id']]['task_id']}).",
                     f"Correct the cause. {_AGAIN}",
                 )
-            if not open_:
-                return
-            time.sleep(random.uniform(0, min(5.0, 0.1 * 2**n_try)))  # noqa: S311 - jitter, not a secret
+            if not open_ or self.is_over.wait(_pause_s(n_try)):
+                return len(entries) - len(open_)
         raise NotDone(
             f"{len(open_)} messages were still refused after {N_TRIES} tries, the first for task "
             f"{next(iter(open_.values()))['task_id']}.",
@@ -241,19 +245,29 @@ class _Sender:
         self.journal.flush()
 
 
+def _pause_s(n_try: int) -> float:
+    """Return how long to wait after a try that SQS refused, with full jitter."""
+    return random.uniform(0, min(5.0, 0.1 * 2**n_try))  # noqa: S311 - jitter, not a secret
+
+
 class _Limit:
     """How many requests to keep in flight: as many as the endpoint serves side by side, and no more.
 
     Requests beyond that wait in the endpoint and slow down whoever else uses it, the function above all. Answers that
-    take much longer than the quickest one show it (after TCP Vegas, Brakmo and Peterson, 1995): the limit shrinks by
-    their ratio, and a little is added so that it can grow again.
+    take much longer than they once did show it (after TCP Vegas, Brakmo and Peterson, 1995): the limit shrinks by their
+    ratio, and a little is added so that it can grow again. Of single answers the quickest is an outlier on any network,
+    so it is their moving average that is compared with the least that it ever was.
     """
 
-    #: Answers on a network vary by about this factor without anything waiting.
+    #: The average takes so many times as long before the limit shrinks.
     TOLERANCE = 2.0
+    #: About so many answers make the average; before there are as many it says nothing.
+    N_AVERAGED = 20
 
     def __init__(self, most: int) -> None:
-        self.quickest_s = float("inf")
+        self.n_answers = 0
+        self.average_s = 0.0
+        self.least_s = float("inf")
         self.most = most
         self.limit = min(2.0, most)
 
@@ -263,8 +277,12 @@ class _Limit:
 
     def learn(self, took_s: float) -> None:
         """Take one more answer's time into account; called by all threads, where a lost update does no harm."""
-        self.quickest_s = min(self.quickest_s, took_s)
-        served = self.limit * min(1.0, self.TOLERANCE * self.quickest_s / max(took_s, 1e-6)) + 1.0
+        self.n_answers += 1
+        self.average_s += (took_s - self.average_s) / min(self.n_answers, self.N_AVERAGED)
+        if self.n_answers < self.N_AVERAGED:
+            return
+        self.least_s = min(self.least_s, self.average_s)
+        served = self.limit * min(1.0, self.TOLERANCE * self.least_s / max(self.average_s, 1e-6)) + 1.0
         self.limit = min(max(1.0, 0.9 * self.limit + 0.1 * served), self.most)
 
 
@@ -282,17 +300,16 @@ def pack(
             yield from ((to, batch.entries) for to, batch in open_.items())
             open_ = {}
             pause(due - now)
-            now = time.time()
         for to in [to for to, batch in open_.items() if time.monotonic() - batch.begun_at > MAX_HELD_S]:
             yield to, open_.pop(to).entries
-        entry = message.entry(due if message.offset_s else now)
         batch = open_.get(message.url)
-        if batch and batch.size + len(entry["body"]) > MAX_BODY_BYTES:
+        if batch and batch.size + len(message.head) + _TIME_BYTES > MAX_BODY_BYTES:
             yield message.url, batch.entries
             batch = None
         if batch is None:
             batch = open_[message.url] = _Batch()
-        batch.add(entry)
+        # Whoever took the batches above may have been long about it: the time is taken now.
+        batch.add(message.entry(due if message.offset_s else time.time()))
         if len(batch.entries) == BATCH_SIZE:
             yield message.url, open_.pop(message.url).entries
     yield from ((to, batch.entries) for to, batch in open_.items())
@@ -358,13 +375,19 @@ _quoted = cache(json.dumps)
 
 def _check(manifest: pd.DataFrame, run_id: str) -> None:
     """Raise `BadInput` unless every row of the manifest is a task that can be sent."""
+    timeless = manifest.loc[~np.isfinite(manifest["offset_s"]), "task_id"]
+    if len(timeless):
+        raise BadInput(
+            f"Task {timeless.iloc[0]!r} cannot be sent: its offset_s is no number.",
+            "Give each task of the manifest its arrival after the start of the run, in seconds; 0 in a burst.",
+        )
     for first, rows in _parts(manifest):
         columns = [rows[name].tolist() for name in ("task_id", "task_type", "priority", "data")]
         for row, (task_id, kind, priority, data) in enumerate(zip(*columns, strict=True), first):
             try:
                 Task(task_id=task_id, type=kind, data=_decode(data), priority=priority, run_id=run_id)
                 is_plain = len(data) <= MAX_COPIED
-            except (InvalidMessage, msgspec.DecodeError, TypeError):
+            except (InvalidMessage, msgspec.DecodeError, TypeError, RecursionError):
                 is_plain = False
             if not is_plain:
                 _check_body(row, task_id, kind, priority, data, run_id)
@@ -375,7 +398,7 @@ def _check_body(row: int, task_id: str, kind: str, priority: int, data: str, run
     try:
         task = Task(task_id=task_id, type=kind, data=json.loads(data), priority=priority, run_id=run_id)
         replace(task, enqueued_at=_WIDEST_TIME).to_body()
-    except (InvalidMessage, ValueError) as error:
+    except (InvalidMessage, ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"Task {task_id!r} (row {row} of the manifest) cannot be sent: {error}.") from error
 
 

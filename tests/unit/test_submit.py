@@ -1,6 +1,7 @@
 """Sending: batches within what SQS takes, nothing lost or reordered in them, and a record that survives a kill."""
 
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -101,7 +102,13 @@ def manifest(folder: Path, n_tasks: int, **fields: Any) -> Path:
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let tries follow at once; returns how long each pause would have been."""
     pauses: list[float] = []
-    monkeypatch.setattr("taskq_lib.aws.submit.time.sleep", pauses.append)
+    pause_s = submit._pause_s
+
+    def at_once(n_try: int) -> float:
+        pauses.append(pause_s(n_try))
+        return 0.0
+
+    monkeypatch.setattr(submit, "_pause_s", at_once)
     return pauses
 
 
@@ -139,6 +146,16 @@ def test_a_task_in_a_burst_is_enqueued_when_it_is_handed_over() -> None:
     [[entry]] = packed([task("a")], [0.0], before)
     assert before - 0.001 <= entry["enqueued_at"] <= time.time() + 0.001
     assert parse_body(entry["body"]).enqueued_at == entry["enqueued_at"] == round(entry["enqueued_at"], 3)
+
+
+def test_the_time_of_a_batch_is_not_that_of_the_one_before() -> None:
+    """A task that did not fit into a batch is enqueued when its own is packed, however long the one before took."""
+    tasks = [task(f"t-{i}", data={"to": "x" * 700_000}) for i in range(2)]
+    batches = packed(tasks, [0.0, 0.0], 0.0)
+    next(batches)
+    asked_at = time.time()
+    [entry] = next(batches)
+    assert entry["enqueued_at"] >= asked_at - 0.001
 
 
 def test_tasks_are_sent_when_they_are_due() -> None:
@@ -219,6 +236,7 @@ TEXTS = (
 def test_a_body_is_what_the_contract_writes(kind: str, data: str, priority: int) -> None:
     """Of any row the message's body says what `Task.to_body` writes, and a row of which that writes none is refused."""
     row = pd.DataFrame({"task_id": ["a"], "task_type": [kind], "priority": [priority], "data": [data]})
+    row["offset_s"] = 0.0
     try:
         fields = {"type": kind, "data": json.loads(data), "priority": priority}
         expected = Task(task_id="a", run_id="r", enqueued_at=4_102_444_799.999, **fields).to_body()
@@ -234,14 +252,27 @@ def test_a_body_is_what_the_contract_writes(kind: str, data: str, priority: int)
     assert json.dumps(json.loads(body), separators=(",", ":")) == expected
 
 
-def test_a_task_that_breaks_the_contract_stops_the_run_before_it_begins(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("data", '{"speed": 1}', r" \(row 20 of the manifest\) cannot be sent: data\."),
+        ("data", None, r" \(row 20 of the manifest\) cannot be sent: "),
+        ("data", "[" * 30_000 + "]" * 30_000, r" \(row 20 of the manifest\) cannot be sent: "),
+        ("offset_s", float("nan"), " cannot be sent: its offset_s is no number"),
+        ("offset_s", float("inf"), " cannot be sent: its offset_s is no number"),
+    ],
+    ids=["unknown field", "no data", "nested too deep", "no time", "infinite time"],
+)
+def test_a_task_that_breaks_the_contract_stops_the_run_before_it_begins(
+    tmp_path: Path, column: str, value: Any, says: str
+) -> None:
     """One row that the function would refuse is named with its reason, and nothing at all is sent."""
     path = manifest(tmp_path, 25)
     tasks = pd.read_parquet(path)
-    tasks.loc[20, "data"] = '{"speed": 1}'
+    tasks.loc[20, column] = value
     tasks.to_parquet(path)
     sqs = Sqs(taken)
-    with pytest.raises(BadInput, match=r"^Task 'r-0000020' \(row 20 of the manifest\) cannot be sent: data\."):
+    with pytest.raises(BadInput, match=rf"^Task 'r-0000020'{says}"):
         send(stack(sqs), path, "r", progress=False)
     assert sqs.batches == []
 
@@ -309,9 +340,10 @@ def test_an_interruption_leaves_the_record_of_what_was_sent(tmp_path: Path) -> N
 class Endpoint:
     """Takes its time for each batch, and so many batches side by side; notes how many were asked for at a time."""
 
-    def __init__(self, n_served: int) -> None:
-        """Serve `n_served` batches side by side, each in 5 ms."""
+    def __init__(self, n_served: int, sigma: float) -> None:
+        """Serve `n_served` batches side by side, each in 5 ms at the median, with a log-normal spread."""
         self.served = threading.Semaphore(n_served)
+        self.sigma, self.random = sigma, random.Random(0)  # noqa: S311 - a network, not a secret
         self.lock = threading.Lock()
         self.n_in_flight: list[int] = [0]
 
@@ -320,16 +352,22 @@ class Endpoint:
         with self.lock:
             self.n_in_flight.append(self.n_in_flight[-1] + 1)
         with self.served:
-            time.sleep(0.005)
+            time.sleep(0.005 * self.random.lognormvariate(0, self.sigma))
         with self.lock:
             self.n_in_flight.append(self.n_in_flight[-1] - 1)
         return taken(Entries)
 
 
-@pytest.mark.parametrize(("n_served", "low", "high"), [(1, 1, 5), (64, 8, 64)], ids=["one at a time", "side by side"])
-def test_requests_in_flight_follow_the_endpoint(tmp_path: Path, n_served: int, low: int, high: int) -> None:
+@pytest.mark.parametrize(
+    ("n_served", "sigma", "low", "high"),
+    [(1, 0.0, 1, 8), (64, 0.0, 8, 64), (64, 0.5, 8, 64)],
+    ids=["one at a time", "side by side", "on a network that varies"],
+)
+def test_requests_in_flight_follow_the_endpoint(
+    tmp_path: Path, n_served: int, sigma: float, low: int, high: int
+) -> None:
     """An endpoint that answers side by side gets as many requests at a time; one that does not is not flooded."""
-    endpoint = Endpoint(n_served)
+    endpoint = Endpoint(n_served, sigma)
     found = send(stack(endpoint), manifest(tmp_path, 2_000), "r", progress=False)
     assert len(found) == 2_000
     assert low <= max(endpoint.n_in_flight) <= high
