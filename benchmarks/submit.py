@@ -1,10 +1,9 @@
-"""Tasks are submitted to an endpoint that answers after 20 ms, each time or at the median, and to one
-that answers at once.
+"""Tasks are submitted to an endpoint that answers after 20 ms, steadily or at the median, or at once.
 
-`submit.send` does all it does for a run: reads and checks the manifest, packs, signs, sends, keeps journal and record.
-The peers are the loops that one writes with boto3, in turn with it, with the bodies ready made; the slow ones send
-fewer tasks, since their rate does not depend on the number. Rates are the best of three rounds, CPU is the least of
-nine.
+`submit.send` does all it does for a run: reads and checks the manifest, packs, signs, sends, keeps journal and
+record. The peers are the loops that one writes with boto3, in turn with it, with the bodies ready made; the slow ones
+send fewer tasks, since their rate does not depend on the number. Rates are the best of three rounds, CPU is the least
+of nine.
 """
 
 from __future__ import annotations
