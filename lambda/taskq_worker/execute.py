@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import time
 import traceback
@@ -37,7 +38,11 @@ def run_claims(claims: Sequence[Claim], deadline: float, max_attempts: int) -> t
         return [], list(claims)
     executor = _executor()
     started: dict[int, float] = {}
-    futures = [executor.submit(_run, claim, index, started) for index, claim in enumerate(claims)]
+    # Each begins with an empty context, as in a new thread: the threads are kept, and a copy of this one's would share
+    # its decimal context, which is changed in place.
+    futures = [
+        executor.submit(contextvars.Context().run, _run, claim, index, started) for index, claim in enumerate(claims)
+    ]
     if wait(futures, timeout=max(0.0, deadline - time.time())).not_done:
         # What still runs keeps its threads; the next batch has some of its own.
         executor.shutdown(wait=False, cancel_futures=True)

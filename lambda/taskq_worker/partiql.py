@@ -88,8 +88,12 @@ def write_at_once(client: Any) -> None:
     """Have this client write statements as JSON in one go; all else of a request stays the SDK's.
 
     Its own serializer looks every value up in the service model, which took a fifth of a task's CPU time. Not for a
-    client that validates parameters, which it compares with the same model.
+    client that validates parameters, which it compares with the same model; one of another protocol is left as it is.
     """
+    model = client.meta.service_model
+    # An older SDK knows one protocol a service, and resolves none.
+    if getattr(model, "resolved_protocol", model.metadata["protocol"]) != "json":
+        return
     client.meta.events.register("provide-client-params.dynamodb.BatchExecuteStatement", _take_statements)
     client.meta.events.register("before-call.dynamodb.BatchExecuteStatement", _write_statements)
 

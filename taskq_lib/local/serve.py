@@ -9,10 +9,13 @@ Measured in docs/decisions.md; the version is pinned, and tests hold each agains
 
 import functools
 import gc
+import re
 import time
 import uuid
-from queue import Empty
+from collections.abc import Sequence
+from queue import Empty, Queue
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ministack.app import main
 from ministack.core import lambda_runtime
@@ -27,9 +30,14 @@ LAST_FIELD = "seq"
 FRONT = 64
 #: As many as the engine takes for a mapping at once, whatever its batch size.
 RECEIVED_AT_ONCE = mends.RECEIVED_AT_ONCE
-#: What a worker prints after all that the function has printed, and where its script does so.
+#: What a worker prints after all that an invocation has printed, with the invocation's number, and how it does so.
 ENOUGH = uuid.uuid4().hex
-SAY_ENOUGH = f"print('{ENOUGH}', file=sys.__stderr__, flush=True)"
+SAY_ENOUGH = (
+    f"run.said = getattr(run, 'said', 0) + 1; print(f'{ENOUGH}/{{run.said}}/', file=sys.__stderr__, flush=True)"
+)
+_MARK = re.compile(rf"{ENOUGH}/(\d+)/")
+# How many invocations have been waited for; a worker's new process has a new queue.
+_n_awaited: WeakKeyDictionary[Queue[str], int] = WeakKeyDictionary()
 _CALL = "result = handler_fn(event, context)"
 _WAIT = lambda_runtime.Worker._drain_stderr_bounded  # noqa: SLF001
 
@@ -126,23 +134,35 @@ def delete(queue_url: str, handles: set[str]) -> None:
         queue["messages"] = kept + queue["messages"][n_seen:]
 
 
-def printed(worker: lambda_runtime.Worker, *limits: float) -> str:
-    """Return what an invocation has printed; the engine waits 5 ms after the last line, or 50 ms for a first one."""
-    if worker._proc is None or not worker.config.get("Runtime", "python").startswith("python"):  # noqa: SLF001
+def printed(worker: lambda_runtime.Worker, *limits: float, **more: float) -> str:
+    """Return what an invocation has printed; the engine waits 5 ms after the last line, or 50 ms for a first one.
+
+    What comes later than a second is in the next invocation's log, which goes on until that one's own mark.
+    """
+    process, queue = worker._proc, worker._stderr_queue  # noqa: SLF001
+    if process is None or not worker.config.get("Runtime", "python").startswith("python"):
         # It failed, or says nothing.
-        waited: str = _WAIT(worker, *limits)
-        return waited
-    lines, deadline = [], time.monotonic() + 1
+        return _unmarked(_WAIT(worker, *limits, **more).split("\n"))
+    number = _n_awaited[queue] = _n_awaited.get(queue, 0) + 1
+    lines: list[str] = []
+    deadline = time.monotonic() + 1
     while time.monotonic() < deadline:
         try:
-            line = worker._stderr_queue.get(timeout=0.25)  # noqa: SLF001
+            lines.append(queue.get(timeout=0.25))
         except Empty:
+            if process.poll() is None:
+                continue
             break
-        if line.endswith(ENOUGH):
-            lines += [line.removesuffix(ENOUGH)] if line != ENOUGH else []
+        mark = _MARK.search(lines[-1])
+        if mark and int(mark[1]) >= number:
             break
-        lines.append(line)
-    return "\n".join(lines)
+    return _unmarked(lines)
+
+
+def _unmarked(lines: Sequence[str]) -> str:
+    """Join lines without the workers' marks, and without those that hold nothing else."""
+    bare = [_MARK.sub("", line) for line in lines]
+    return "\n".join(rest for rest, line in zip(bare, lines, strict=True) if rest or not line)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,8 @@ def handler(event, context):
         raise ValueError(event["error"])
     if "list_queues" in event:
         return {"queues": __import__("boto3").client("sqs").list_queues()["QueueUrls"]}
+    if "no_json" in event:
+        return {1, 2}
     return {"pid": os.getpid(), "file": __file__, "environment": dict(os.environ)}
 """
 RUN = """
@@ -234,6 +237,9 @@ def test_all_that_a_function_prints_is_in_its_log() -> None:
     for n_lines in (3, 0, 300, 1):
         assert log(lines=n_lines) == "\n".join(f"line {i}" for i in range(n_lines))
     assert log(lines=2, error="no luck").startswith("line 0\nline 1\nTraceback")
+    assert re.match(r"line 0\n+Traceback", failed := log(lines=1, no_json=True))
+    assert not re.search(r"[0-9a-f]{32}", failed)
+    assert log(lines=1) == "line 0"
 
 
 def test_a_killed_engine_is_noticed_and_its_workers_ended(folder: Path, tmp_path: Path) -> None:

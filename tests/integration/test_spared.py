@@ -5,8 +5,12 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -122,6 +126,52 @@ def test_a_message_is_completed_once() -> None:
     sqs._ensure_msg_fields(message)
     assert message == whole
     assert list(message)[-1] == serve.LAST_FIELD
+
+
+def mark(number: int) -> str:
+    """What a worker prints after its invocation of this number, by its own script."""
+    script = f"import sys\ndef run():\n    for _ in range({number}):\n        {serve.SAY_ENOUGH}\nrun()"
+    done = subprocess.run([sys.executable, "-Sc", script], stderr=subprocess.PIPE, text=True, check=True)
+    return done.stderr.splitlines()[-1]
+
+
+def worker_that_prints(*late: str) -> Any:
+    """A worker that has printed nothing yet; when nothing comes, the next line of `late` does, or it has ended."""
+    queue: Queue[str] = Queue()
+    lines = iter(late)
+
+    def poll() -> int | None:
+        line = next(lines, None)
+        if line is None:
+            return 0
+        queue.put(line)
+        return None
+
+    return SimpleNamespace(_proc=SimpleNamespace(poll=poll), _stderr_queue=queue, config={})
+
+
+def test_a_log_is_waited_for_while_the_worker_lives() -> None:
+    """A line or a mark that comes late is still in its own invocation's log; lines with a mark behind lose it alone."""
+    assert serve.printed(worker_that_prints("a", f"b{mark(1)}")) == "a\nb"
+
+
+def test_a_mark_that_was_missed_shifts_no_later_log() -> None:
+    """What came too late is in the next log, and those after it are their own invocations'."""
+    worker = worker_that_prints()
+    queue = worker._stderr_queue
+    queue.put("a")
+    assert serve.printed(worker) == "a"
+    for line in ("late", mark(1), "b", "", mark(2), "c", mark(3)):
+        queue.put(line)
+    assert [serve.printed(worker), serve.printed(worker)] == ["late\nb\n", "c"]
+
+
+def test_a_worker_that_failed_is_waited_for_as_by_the_engine() -> None:
+    """Nothing tells when all is printed then; the engine's own limits hold, by name too, and no mark is shown."""
+    worker = lambda_runtime.Worker("f", {}, b"")
+    for line in ("a", mark(1), "Traceback"):
+        worker._stderr_queue.put(line)
+    assert serve.printed(worker, first_line_wait=0.1) == "a\nTraceback"
 
 
 def test_a_worker_says_once_that_all_is_printed() -> None:

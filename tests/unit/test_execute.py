@@ -1,9 +1,12 @@
 """Tasks run side by side within the time left; whatever one of them does, every task of the batch gets its outcome."""
 
+import decimal
 import json
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -248,6 +251,25 @@ def test_an_error_with_any_character_can_be_stored(code: Callable[[Callable[[], 
     [failed] = run(own())
     assert (failed.error or "").encode()
     assert failed.error == "before ? after"
+
+
+def test_no_task_sees_what_another_set_in_its_context(
+    code: Callable[[Callable[[], Any]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Context variables and decimal settings of a task end with it, though its thread runs tasks of later batches."""
+    monkeypatch.setattr(execute, "_executors", [ThreadPoolExecutor(1)])
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+    precision = decimal.getcontext().prec
+
+    def look() -> list[Any]:
+        seen = [tenant.get(), decimal.getcontext().prec]
+        tenant.set("somebody")
+        decimal.getcontext().prec = 3
+        return seen
+
+    code(look)
+    results = [*run(own("a"), own("b")), *run(own("c"))]
+    assert [json.loads(result.result or "") for result in results] == [["nobody", precision]] * 3
 
 
 def test_the_lines_of_a_batch_are_one_write(monkeypatch: pytest.MonkeyPatch) -> None:

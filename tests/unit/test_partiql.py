@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,13 +74,16 @@ class Answered:
     status_code = 200
 
 
-def client_that_keeps(bodies: list[Any]) -> Any:
+def client_that_keeps(bodies: list[Any], protocol: str = "json", read: Callable[[bytes], Any] = json.loads) -> Any:
     """Return a client that sends nothing and keeps what it would have sent."""
     keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
-    client = get_session().create_client("dynamodb", "us-east-1", config=Config(parameter_validation=False), **keys)
+    session = get_session()
+    model = session.get_component("data_loader").load_service_model("dynamodb", "service-2")
+    model["metadata"]["protocols"] = [protocol]
+    client = session.create_client("dynamodb", "us-east-1", config=Config(parameter_validation=False), **keys)
 
     def keep(params: dict[str, Any], **_: Any) -> tuple[Answered, dict[str, Any]]:
-        bodies.append((params["headers"], json.loads(params["body"])))
+        bodies.append((params["headers"], read(params["body"])))
         return Answered(), {"Responses": []}
 
     client.meta.events.register_last("before-call.dynamodb.BatchExecuteStatement", keep)
@@ -109,3 +113,14 @@ def test_statements_go_as_the_sdk_would_write_them(said: list[tuple[str, list[An
     plain_request, direct_request = BODIES
     assert plain_request == direct_request
     assert plain_request[1]["Statements"] == statements
+
+
+def test_a_client_of_another_protocol_is_left_as_it_is() -> None:
+    """Where a body is not JSON, the SDK writes all of it."""
+    bodies: list[Any] = []
+    client = client_that_keeps(bodies, "smithy-rpc-v2-cbor", read=bytes)
+    for _ in range(2):
+        client.batch_execute_statement(Statements=STATEMENTS)
+        write_at_once(client)
+    assert bodies[0] == bodies[1]
+    assert all(one["Statement"].encode() in bodies[0][1] for one in STATEMENTS)
