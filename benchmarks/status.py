@@ -1,10 +1,11 @@
 """Reading the status of all tasks that changed in a window into DataFrames, from an endpoint that answers at once.
 
-Ours is `status.window`: two typed frames, of tasks and of attempts. The peers query the same eight shards of the index
-and return one untyped frame of tasks, the attempt log a column of lists. Each reads in a process of its own, in turn,
-after a warm-up: 100,000 items twice, of which the faster counts, 1,000,000 once (`Table.query`, which lies between the
-others, is left out of that). What counts is CPU, all threads of a process together: it is what bounds every reader here,
-and is less disturbed by what else runs. Memory is the peak above what the process held before it read.
+Ours is `status.window`: two typed frames, of tasks and of attempts. The peers query the same eight shards of the
+index and return one untyped frame of tasks, the attempt log a column of lists. Each reads in a process of its own, in
+turn, after a warm-up: 100,000 items twice, of which the faster counts, 1,000,000 once (`Table.query`, which lies
+between the others, is left out of that). What counts is CPU, all threads of a process together: it is what bounds
+every reader here, and is less disturbed by what else runs. Memory is the peak above what the process held before it
+read.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from taskq_lib.aws import routing, sends
+from taskq_lib.aws.limit import Limit
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import BadInput, NotDone
 from taskq_lib.lock import alone
@@ -162,7 +163,7 @@ class _Sender:
     """The requests in flight, each in a thread of its own, and what has come of them."""
 
     def __init__(self, stack: Stack, journal: IO[bytes], bar: tqdm[Any]) -> None:
-        self.limit = _Limit(1 if stack.is_fifo else MAX_REQUESTS)
+        self.limit = Limit(1 if stack.is_fifo else MAX_REQUESTS)
         self.sqs = stack.target.client("sqs")
         self.journal = journal
         self.bar = bar
@@ -248,42 +249,6 @@ class _Sender:
 def _pause_s(n_try: int) -> float:
     """Return how long to wait after a try that SQS refused, with full jitter."""
     return random.uniform(0, min(5.0, 0.1 * 2**n_try))  # noqa: S311 - jitter, not a secret
-
-
-class _Limit:
-    """How many requests to keep in flight: as many as the endpoint serves side by side, and no more.
-
-    Requests beyond that wait in the endpoint and slow down whoever else uses it, the function above all. Answers that
-    take much longer than they once did show it (after TCP Vegas, Brakmo and Peterson, 1995): the limit shrinks by their
-    ratio, and a little is added so that it can grow again. Of single answers the quickest is an outlier on any network,
-    so it is their moving average that is compared with the least that it ever was.
-    """
-
-    #: The average takes so many times as long before the limit shrinks.
-    TOLERANCE = 2.0
-    #: About so many answers make the average; before there are as many it says nothing.
-    N_AVERAGED = 20
-
-    def __init__(self, most: int) -> None:
-        self.n_answers = 0
-        self.average_s = 0.0
-        self.least_s = float("inf")
-        self.most = most
-        self.limit = min(2.0, most)
-
-    @property
-    def n_requests(self) -> int:
-        return int(self.limit)
-
-    def learn(self, took_s: float) -> None:
-        """Take one more answer's time into account; called by all threads, where a lost update does no harm."""
-        self.n_answers += 1
-        self.average_s += (took_s - self.average_s) / min(self.n_answers, self.N_AVERAGED)
-        if self.n_answers < self.N_AVERAGED:
-            return
-        self.least_s = min(self.least_s, self.average_s)
-        served = self.limit * min(1.0, self.TOLERANCE * self.least_s / max(self.average_s, 1e-6)) + 1.0
-        self.limit = min(max(1.0, 0.9 * self.limit + 0.1 * served), self.most)
 
 
 def pack(
