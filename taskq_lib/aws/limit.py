@@ -18,6 +18,7 @@ class Limit:
     N_AVERAGED = 20
 
     def __init__(self, most: int) -> None:
+        """Begin with two requests; never allow more than `most`."""
         self.n_answers = 0
         self.average_s = 0.0
         self.least_s = float("inf")
@@ -26,6 +27,7 @@ class Limit:
 
     @property
     def n_requests(self) -> int:
+        """The number of requests that may be in flight now."""
         return int(self.limit)
 
     def learn(self, took_s: float) -> None:
