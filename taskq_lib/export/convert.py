@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.aws.frames import ATTEMPT_COLUMNS, TASK_COLUMNS, attempts_frame, read_items, tasks_frame, typed
-from taskq_lib.errors import BadInput
+from taskq_lib.errors import BadInput, NotDone
 from taskq_lib.export import manifest, queries
 from taskq_lib.export.manifest import DataFile, Export
 
@@ -42,13 +42,15 @@ def convert(folder: Path | str, tables: Path | str = "", *, progress: bool = Tru
     Where it was made of this export before, nothing is done.
 
     Raises `BadInput`, naming the file or item, for an export that is not whole, an item that no task has, or a
-    `tables` that holds something else.
+    `tables` that holds something else; `NotDone` where disk or memory do not suffice.
     """
     export = manifest.read(folder)
     beside = export.folder.with_name(f"{export.folder.name}-tables")
     tables = PROJECT_ROOT / tables if str(tables) else beside
     if _is_made(export, tables):
         return tables
+    if set(str(tables)) & set("*?["):
+        raise BadInput(f"{tables} has a *, ? or [ in it, which DuckDB takes for a pattern.", "Name another folder.")
     tables.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{tables.name}.", suffix=".partial", dir=tables.parent) as work:
         parts, made = Path(work) / "parts", Path(work) / "made"
@@ -97,6 +99,18 @@ def connected(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             if "interrupted" in str(error):
                 raise KeyboardInterrupt from error
             raise
+        except duckdb.Error as error:
+            if not _is_full(error):
+                raise
+            raise NotDone(
+                f"There is not enough room: {str(error).splitlines()[0]}",
+                f"Free some of the disk that holds {spill.parent.parent}, or name a folder on another; of memory "
+                f"{MEMORY} is used. Nothing was converted.",
+            ) from error
+
+
+def _is_full(error: duckdb.Error) -> bool:
+    return isinstance(error, duckdb.OutOfMemoryException) or "No space left" in str(error)
 
 
 def _column(values: pd.Series, name: str, dtype: Any) -> Any:
@@ -149,6 +163,8 @@ def _read(connection: duckdb.DuckDBPyConnection, files: Sequence[DataFile], part
     try:
         connection.execute(query, [queries.structure(), [str(one.path) for one in files]])
     except duckdb.Error as error:
+        if _is_full(error):
+            raise
         first, last = files[0].path, files[-1].path.name
         raise BadInput(
             f"A file from {first} to {last} cannot be read: {str(error).splitlines()[0]}",

@@ -61,9 +61,9 @@ def read(folder: Path | str) -> Export:
     place = f"s3://{bucket}/{key.removesuffix(FILES)}"
     hint = f"Fetch it again, `aws s3 sync {place} {folder}`; nothing was converted."
     _refuse_doubled(folder, files, hint)
-    n_listed, n_items = sum(one.n_items for one in files), int(summary.get("itemCount", -1))
-    if n_listed != n_items:
-        what = f"{FILES} lists {n_listed:,} items and {SUMMARY} {n_items:,}: one of the two in {folder} is not whole."
+    n_items, n_said = sum(one.n_items for one in files), summary.get("itemCount")
+    if n_items != n_said:
+        what = f"{FILES} lists {n_items} items and {SUMMARY} {n_said}: one of the two in {folder} is not whole."
         raise BadInput(what, hint)
     at, arn = str(summary.get("exportTime", "")), str(summary.get("tableArn", ""))
     return Export(folder=folder, n_items=n_items, exported_at=at, table_arn=arn, location=f"{place}data/", files=files)
@@ -142,7 +142,10 @@ def _document(path: Path) -> Mapping[str, Any]:
 def _text(path: Path) -> str:
     if not path.is_file():
         raise BadInput(f"{path} is missing.", "Fetch the whole export, with its manifests; nothing was converted.")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path} is no text: {error}.", "Fetch it again; nothing was converted.") from error
 
 
 def _parsed(path: Path, text: str) -> Mapping[str, Any]:

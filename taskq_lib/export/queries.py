@@ -106,7 +106,7 @@ def athena(location: str) -> str:
     item.append(f"attemptLog:struct<L:array<struct<M:struct<{entry}>>>>")
     table = (
         f"CREATE EXTERNAL TABLE export (\n  Item struct<\n    {(',' + chr(10) + '    ').join(item)}>\n)\n"
-        f"ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'\nLOCATION '{location}'"
+        f"ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'\nLOCATION '{location.replace(chr(39), 2 * chr(39))}'"
     )
     views = {name: text(name, "athena") for name in ("tasks", "attempts", "events")}
     made = [

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from benchmarks.generate_export import generate, write_manifests
 from taskq_lib.aws.frames import attempts_frame, read_items, tasks_frame
-from taskq_lib.errors import BadInput
+from taskq_lib.errors import BadInput, NotDone
 from taskq_lib.export import convert as converting
 from taskq_lib.export import manifest, queries
 from taskq_lib.export.convert import convert, load
@@ -177,6 +178,26 @@ def test_it_is_made_once(tmp_path: Path) -> None:
         convert(export, tmp_path, progress=False)
 
 
+def test_a_full_disk_is_not_the_exports_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room that is said, and nothing is left behind."""
+
+    def full(*_: object) -> None:
+        raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+
+    export = export_of(tmp_path, [written({"taskId": "a", "status": "COMPLETED", "attempts": 1})])
+    monkeypatch.setattr(converting, "_write", full)
+    with pytest.raises(NotDone, match="not enough room"):
+        convert(export, progress=False)
+    assert list(export.parent.iterdir()) == [export]
+
+
+def test_a_name_that_is_a_pattern_is_refused(tmp_path: Path) -> None:
+    """A folder for the tables whose name DuckDB would take for a pattern is refused before anything is read."""
+    export = export_of(tmp_path, [written({"taskId": "a", "status": "COMPLETED", "attempts": 1})])
+    with pytest.raises(BadInput, match="takes for a pattern"):
+        convert(export, tmp_path / "tables[1]", progress=False)
+
+
 def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After Ctrl-C there are neither tables nor what was made of them until then."""
 
@@ -238,6 +259,14 @@ _BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         ),
         r"manifest-files\.json lists 1 items and manifest-summary\.json 2",
     ),
+    "a list of other characters": (
+        lambda export: (export / manifest.FILES).write_bytes(b"\xff\xfe{}\n"),
+        r"manifest-files\.json is no text",
+    ),
+    "a summary without a number": (
+        lambda export: edit(export / manifest.SUMMARY, lambda it: it.update(itemCount=None)),
+        r"manifest-files\.json lists 2 items and manifest-summary\.json None",
+    ),
     "no list": (lambda export: (export / manifest.FILES).unlink(), r"manifest-files\.json is missing"),
     "no export": (lambda export: (export / manifest.SUMMARY).unlink(), r"no manifest-summary\.json in it or below"),
     "two exports": (lambda export: shutil.copytree(export, export / "again"), "There are 2 exports in"),
@@ -286,6 +315,7 @@ def test_athena_gets_the_same_columns() -> None:
     """The script for Athena makes the table of every attribute that is read, and the views of the same queries."""
     script = queries.athena("s3://bucket/AWSDynamoDB/ID/data/")
     assert "LOCATION 's3://bucket/AWSDynamoDB/ID/data/'" in script
+    assert "LOCATION 's3://b/it''s/data/'" in queries.athena("s3://b/it's/data/")
     for name in (*queries.ITEM, *queries.ENTRY):
         assert f"{name}:struct<" in script
     assert script.count("CREATE OR REPLACE VIEW") == 4
