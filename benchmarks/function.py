@@ -120,8 +120,8 @@ def _work() -> list[Row]:
             theirs=cpu[1],
             better="lower",
             wanted=8,
-            why="ours writes a line of log for each task and its metrics besides, the peer writes none; the profile of ours: "
-            "two requests through the SDK are two thirds (sockets, signing, headers), ten tasks in threads a tenth, "
+            why="ours writes a line of log for each task and its metrics besides, the peer writes none; of ours, two "
+            "requests through the SDK are two thirds (sockets, signing, headers), ten tasks in threads a tenth, "
             "statements a tenth, parsing the records a twentieth",
         ),
         Row(
