@@ -75,7 +75,7 @@ def timed_rows() -> list[Row]:
             Row(
                 work=f"{len(tasks):,} tasks of 100 ms, {concurrency} batches of {batch_size} at a time", unit="tasks/s",
                 ours=rate(tasks, "first_started_at"), peer="ceiling", theirs=ceiling, better="higher", wanted=wanted,
-                why="From first start to last finish: a batch adds its claim, its record and the engine's 3 ms, and waits "
+                why="From first start to last finish: a batch adds claim, record and the engine's 3 ms, and waits "
                 "for the others' requests, which the engine serves one after the other.",
             )
         )  # fmt: skip

@@ -78,9 +78,9 @@ def _rates() -> list[Row]:
     row = partial(Row, work=says, unit="tasks/s", ours=best["ours"], better="higher")
     return [
         row(peer="send_message_batch, one after the other", theirs=best["batched"], wanted=18,
-            why=f"The peer's rate is that of {N_BATCHED:,} tasks. What bounds ours is the CPU of one process; four fifths "
-            "of that are the SDK's: HTTP and sockets 38 %, signing 15 %, parsing the answer 6 %. Checking tasks takes "
-            "9 %, packing 6 %."),
+            why=f"The peer's rate is that of {N_BATCHED:,} tasks. Ours is bounded by the CPU of one process; four "
+            "fifths of that are the SDK's: HTTP and sockets 38 %, signing 15 %, parsing the answer 6 %. Checking "
+            "tasks takes 9 %, packing 6 %."),
         row(peer="submit.send at no latency", theirs=best["no latency"], wanted=0.8,
             why="What one process can do: how much of it is left where requests take 20 ms."),
         row(peer="send_message, one after the other", theirs=best["one"], why=f"That of {N_ONE} tasks."),
