@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from base64 import b64decode
@@ -49,18 +51,19 @@ def convert(folder: Path | str, tables: Path | str = "", *, progress: bool = Tru
     tables = PROJECT_ROOT / tables if str(tables) else beside
     if _is_made(export, tables):
         return tables
-    if set(str(tables)) & set("*?["):
-        raise BadInput(f"{tables} has a *, ? or [ in it, which DuckDB takes for a pattern.", "Name another folder.")
+    for path in (export.folder, tables):
+        if "\\" in str(path):
+            raise BadInput(f"{path} has a backslash in its name, which DuckDB cannot read.", "Name another folder.")
     tables.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{tables.name}.", suffix=".partial", dir=tables.parent) as work:
         parts, made = Path(work) / "parts", Path(work) / "made"
         parts.mkdir()
         made.mkdir()
-        with connected(parts) as connection:
+        with connected(Path(work)) as connection:
             _take_in(connection, export, parts, progress=progress)
             _write(connection, parts, made)
-        shutil.copyfile(export.folder / manifest.FILES, made / manifest.FILES)
-        (made / "athena.sql").write_text(queries.athena(export.location), encoding="utf-8")
+            shutil.copyfile(export.folder / manifest.FILES, made / manifest.FILES)
+            (made / "athena.sql").write_text(queries.athena(export.location), encoding="utf-8")
         made.rename(tables)
     return tables
 
@@ -77,7 +80,10 @@ def load(tables: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @contextmanager
 def connected(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Connect to a DuckDB of bounded memory, which puts on disk below `spill` what it cannot hold."""
+    """Connect to a DuckDB of bounded memory, which puts on disk below `spill` what it cannot hold.
+
+    Raises `NotDone` where disk or memory do not suffice for what is done with it.
+    """
     config: dict[str, Any] = {
         "memory_limit": MEMORY,
         "threads": min(_MAX_THREADS, os.cpu_count() or 1),
@@ -99,18 +105,25 @@ def connected(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             if "interrupted" in str(error):
                 raise KeyboardInterrupt from error
             raise
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             if not _is_full(error):
                 raise
             raise NotDone(
                 f"There is not enough room: {str(error).splitlines()[0]}",
-                f"Free some of the disk that holds {spill.parent.parent}, or name a folder on another; of memory "
-                f"{MEMORY} is used. Nothing was converted.",
+                f"Free some of the disk that holds {spill.parent}, or use another; of memory {MEMORY} is used. "
+                "Nothing was written.",
             ) from error
 
 
-def _is_full(error: duckdb.Error) -> bool:
-    return isinstance(error, duckdb.OutOfMemoryException) or "No space left" in str(error)
+def _is_full(error: Exception) -> bool:
+    # DuckDB and Arrow have no class for a full disk, only what the system calls it.
+    full = [os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)]
+    return isinstance(error, duckdb.OutOfMemoryException) or any(words in str(error) for words in full)
+
+
+def literal(path: Path) -> str:
+    """Return a pattern of DuckDB's that only this path matches, where the path has no backslash."""
+    return re.sub(r"[*?[]", r"[\g<0>]", str(path))
 
 
 def _column(values: pd.Series, name: str, dtype: Any) -> Any:
@@ -161,7 +174,7 @@ def _read(connection: duckdb.DuckDBPyConnection, files: Sequence[DataFile], part
             )
         ) TO '{_quoted(part)}' (FORMAT parquet)"""  # noqa: S608 - names of columns, and a path with its quotes doubled
     try:
-        connection.execute(query, [queries.structure(), [str(one.path) for one in files]])
+        connection.execute(query, [queries.structure(), [literal(one.path) for one in files]])
     except duckdb.Error as error:
         if _is_full(error):
             raise
@@ -174,7 +187,7 @@ def _read(connection: duckdb.DuckDBPyConnection, files: Sequence[DataFile], part
 
 def _check_counts(connection: duckdb.DuckDBPyConnection, files: Sequence[DataFile], part: Path) -> None:
     query = "SELECT filename, COUNT(*), COUNT(Item.taskId.S) FROM READ_PARQUET(?) GROUP BY filename"
-    found = {name: (n, n_named) for name, n, n_named in connection.execute(query, [str(part)]).fetchall()}
+    found = {name: (n, n_named) for name, n, n_named in connection.execute(query, [literal(part)]).fetchall()}
     for one in files:
         n, n_named = found.get(str(one.path), (0, 0))
         if n != one.n_items:
@@ -194,14 +207,15 @@ def _write(connection: duckdb.DuckDBPyConnection, parts: Path, made: Path) -> No
         for name, frame in {"tasks": tasks_frame([]), "attempts": attempts_frame([])}.items():
             frame.to_parquet(made / f"{name}.parquet", index=False)
         return
-    items = f"READ_PARQUET('{_quoted(parts)}/items-*.parquet')"
+    folder = _quoted(literal(parts))
+    items = f"READ_PARQUET('{folder}/items-*.parquet')"
     connection.execute(f"CREATE VIEW export AS SELECT Item FROM {items} WHERE line IS NULL")  # noqa: S608 - a path
     connection.execute(f"CREATE VIEW entries AS {queries.entries()}")
     _write_odd(connection, items, parts)
     for name, columns in _COLUMNS.items():
         query = f"SELECT {queries.at_the_edge(columns)} FROM ({queries.text(name)})"  # noqa: S608 - columns' names
         if list(parts.glob(f"odd-{name}-*.parquet")):
-            query += f" UNION ALL BY NAME FROM READ_PARQUET('{_quoted(parts)}/odd-{name}-*.parquet')"
+            query += f" UNION ALL BY NAME FROM READ_PARQUET('{folder}/odd-{name}-*.parquet')"
         connection.execute(f"COPY ({query}) TO '{_quoted(made / name)}.parquet' (FORMAT parquet)")
 
 
@@ -236,5 +250,5 @@ def _binary(found: dict[str, Any]) -> dict[str, Any]:
     return {"B": b64decode(found["B"])} if isinstance(found.get("B"), str) else found
 
 
-def _quoted(path: Path) -> str:
+def _quoted(path: Path | str) -> str:
     return str(path).replace("'", "''")

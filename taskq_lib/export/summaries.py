@@ -22,7 +22,7 @@ from taskq_lib.analysis.throughput import interval_s_for
 from taskq_lib.aws.frames import ATTEMPT_COLUMNS, TASK_COLUMNS
 from taskq_lib.errors import BadInput
 from taskq_lib.export import queries
-from taskq_lib.export.convert import connected
+from taskq_lib.export.convert import connected, literal
 from taskq_worker.contract import Outcome
 
 
@@ -112,7 +112,7 @@ def _opened(tables: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             path = tables / f"{name}.parquet"
             if not path.is_file():
                 raise BadInput(f"There is no {path}.", "Make it of an export with notebooks/41_export.ipynb.")
-            relation = connection.read_parquet(str(path))
+            relation = connection.read_parquet(literal(path))
             relation.project(f"*, {queries.in_ms(columns)}").create_view(name)
         yield connection
 

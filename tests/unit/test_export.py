@@ -1,6 +1,7 @@
 """An export becomes the frames of its items, whatever they hold; one that is not whole is refused by name."""
 
 import base64
+import errno
 import gzip
 import json
 import os
@@ -20,7 +21,7 @@ from benchmarks.generate_export import generate, write_manifests
 from taskq_lib.aws.frames import attempts_frame, read_items, tasks_frame
 from taskq_lib.errors import BadInput, NotDone
 from taskq_lib.export import convert as converting
-from taskq_lib.export import manifest, queries
+from taskq_lib.export import manifest, queries, summaries
 from taskq_lib.export.convert import convert, load
 from taskq_worker.contract import MAX_LOGGED_ATTEMPTS, breaker_key
 from tests.unit.exports import export_of, in_order, written
@@ -113,20 +114,20 @@ def named(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"taskId": {"S": f"task-{i}"}} | item for i, item in enumerate(items)]
 
 
-@settings(max_examples=10, deadline=None)
-@given(items=st.lists(USUAL, max_size=30))
+@settings(max_examples=6, deadline=None)
+@given(items=st.lists(USUAL, max_size=12))
 def test_usual_items_become_their_frames(items: list[dict[str, Any]]) -> None:
     """Whatever an item of the function's form holds or lacks, SQL alone makes of it what the frames do."""
     items = named(items)
     with tempfile.TemporaryDirectory() as folder:
-        export = export_of(Path(folder), items[:10], [], items[10:])
+        export = export_of(Path(folder), items[:4], [], items[4:])
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(converting, "_frames", lambda lines: pytest.fail(f"went the slow way: {lines}"))
             tables = convert(export, progress=False)
         assert_same(load(tables), frames_of(items))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(items=st.lists(_ANY, min_size=1, max_size=4))
 def test_any_item_becomes_its_frames_or_is_refused(items: list[dict[str, Any]]) -> None:
     """What the function never writes is made into what the frames make of it; where they cannot, it is refused."""
@@ -178,24 +179,58 @@ def test_it_is_made_once(tmp_path: Path) -> None:
         convert(export, tmp_path, progress=False)
 
 
-def test_a_full_disk_is_not_the_exports_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no room that is said, and nothing is left behind."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        duckdb.IOException("IO Error: Could not write file: No space left on device"),
+        duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("step", ["_write", "_check_counts"])
+def test_no_room_is_not_the_exports_fault(
+    error: Exception, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where disk or memory are full that is said, with the disk's folder, and nothing is left behind."""
 
     def full(*_: object) -> None:
-        raise duckdb.IOException("IO Error: Could not write file: No space left on device")
+        raise error
 
     export = export_of(tmp_path, [written({"taskId": "a", "status": "COMPLETED", "attempts": 1})])
-    monkeypatch.setattr(converting, "_write", full)
-    with pytest.raises(NotDone, match="not enough room"):
+    monkeypatch.setattr(converting, step, full)
+    with pytest.raises(NotDone, match="not enough room") as refused:
         convert(export, progress=False)
+    assert f"the disk that holds {export.parent}," in refused.value.hint
     assert list(export.parent.iterdir()) == [export]
 
 
-def test_a_name_that_is_a_pattern_is_refused(tmp_path: Path) -> None:
-    """A folder for the tables whose name DuckDB would take for a pattern is refused before anything is read."""
+def test_too_little_memory_to_read_is_not_the_exports_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What DuckDB itself raises for want of memory while it reads is no unreadable file."""
     export = export_of(tmp_path, [written({"taskId": "a", "status": "COMPLETED", "attempts": 1})])
-    with pytest.raises(BadInput, match="takes for a pattern"):
-        convert(export, tmp_path / "tables[1]", progress=False)
+    monkeypatch.setattr(converting, "MEMORY", "1MB")
+    with pytest.raises(NotDone, match="not enough room"):
+        convert(export, progress=False)
+
+
+@pytest.mark.parametrize(("name", "like_it"), [("a*b", "a-b"), ("a?b", "a-b"), ("rv[1]", "rv1"), ("it's", "its")])
+def test_a_folder_is_no_pattern(name: str, like_it: str, tmp_path: Path) -> None:
+    """A folder is read by its name, whatever is in it, and not another that its name would be a pattern of."""
+    strange = {"taskId": {"S": "b"}, "status": {"S": "COMPLETED"}, "attempts": {"S": "1"}}
+    items = [written({"taskId": "a", "status": "COMPLETED", "attempts": 1}), strange]
+    export_of(tmp_path / like_it, items * 2)
+    tables = convert(export_of(tmp_path / name, items), progress=False)
+    shutil.copytree(tmp_path / name, tmp_path / like_it, dirs_exist_ok=True)
+    assert_same(load(tables), frames_of(items))
+    assert summaries.percentiles(tables)["n"].max() <= len(items)
+
+
+def test_a_backslash_in_a_name_is_refused(tmp_path: Path) -> None:
+    """A folder that DuckDB has no way to name is refused before anything is read."""
+    export = export_of(tmp_path, [written({"taskId": "a", "status": "COMPLETED", "attempts": 1})])
+    with pytest.raises(BadInput, match="has a backslash in its name"):
+        convert(export, tmp_path / "tables\\1", progress=False)
 
 
 def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
