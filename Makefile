@@ -14,7 +14,7 @@ help:
 	@echo "make test                   set up, run all tests"
 	@echo "make lab                    JupyterLab on notebooks/, with the embedded engine up"
 	@echo "make check                  linters and types"
-	@echo "make bench                  benchmarks, each against its peer, into docs/benchmarks.md; three quarters of an hour"
+	@echo "make bench                  benchmarks, each against its peer, into docs/benchmarks.md; more than an hour on two cores"
 	@echo "make chaos                  a table of what comes of 20,000 tasks while everything around them fails; a quarter of an hour"
 	@echo "make lock                   resolve pyproject.toml into requirements.lock again"
 

@@ -15,6 +15,8 @@ The modules are `ledger` (is every task accounted for?), `latency`, `failures`, 
 bug?), `order` (is it kept within each message group?) and `throughput`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -80,6 +82,18 @@ def places(ids: "pd.Series[str]", among: "pd.Series[str]") -> NDArray[np.int64]:
     return first[own]
 
 
+def require_group(by: str | None) -> None:
+    """Raise `BadInput` unless tasks can be grouped by this: one of `GROUPS`, or None for no groups."""
+    if by is not None and by not in GROUPS:
+        raise BadInput(f"Tasks cannot be grouped by {by!r}; allowed are {', '.join(GROUPS)} and None.")
+
+
+def require_shares(q: Sequence[float]) -> None:
+    """Raise `BadInput` unless these are percentiles: at least one number from 0 to 1."""
+    if not q or not all(0 <= share <= 1 for share in q):
+        raise BadInput(f"The percentiles q={q} are not allowed; give at least one number from 0 to 1, such as 0.99.")
+
+
 def is_final(tasks: pd.DataFrame) -> "pd.Series[bool]":
     """Say for each row of `tasks` whether its state can no longer change."""
     return tasks["state"].isin(FINAL_STATES)
@@ -94,8 +108,7 @@ def group_key(frame: pd.DataFrame, by: str | None) -> pd.Series:
     if by is None:
         codes = np.zeros(len(frame), dtype=np.int8)
         return pd.Series(pd.Categorical.from_codes(codes, pd.Index(["all"])), index=frame.index)
-    if by not in GROUPS:
-        raise BadInput(f"Tasks cannot be grouped by {by!r}; allowed are {', '.join(GROUPS)} and None.")
+    require_group(by)
     require(frame, "tasks", by)
     key = frame[by].astype("category")
     # Not asked without need: it sorts all rows.

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from taskq_lib.analysis import group_key, is_final, number, require
-from taskq_lib.errors import BadInput
+from taskq_lib.analysis import group_key, is_final, number, require, require_shares
 
 #: The durations of a task, in seconds; their meaning is in `durations`.
 DURATIONS = ("queue_wait_s", "processing_s", "retry_delay_s", "end_to_end_s")
@@ -66,8 +65,7 @@ def percentiles(durations: pd.DataFrame, by: str | None = None, q: Sequence[floa
     Raises `BadInput` for a missing column, an unknown `by`, or a `q` outside 0..1.
     """
     require(durations, "durations", "is_final", *DURATIONS)
-    if not q or not all(0 <= share <= 1 for share in q):
-        raise BadInput(f"The percentiles q={q} are not allowed; give at least one number from 0 to 1, such as 0.99.")
+    require_shares(q)
     key = group_key(durations, by)
     groups, codes = key.cat.categories, key.cat.codes.to_numpy()
     final = durations["is_final"].to_numpy(dtype=bool)

@@ -40,7 +40,7 @@ _CONFIG = Config(
     retries={"mode": "standard", "total_max_attempts": 6},
 )
 # Messages are sent by the million, and what goes into one is checked by its contract. A given user agent is not put
-# together anew for each request. Together a fifth of a request's CPU.
+# together anew for each request. Together a sixth of a request's CPU.
 _OFTEN = Config(parameter_validation=False, user_agent=f"taskq Boto3/{boto3.__version__}")
 # Asking who one is comes first, so a wrong endpoint must be seen soon.
 _QUICK = Config(retries={"mode": "standard", "total_max_attempts": 2})

@@ -15,7 +15,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from taskq_lib.analysis import GROUPS, STATES
+from taskq_lib.analysis import STATES, require_group, require_shares
 from taskq_lib.analysis.intervals import wilson
 from taskq_lib.analysis.latency import DURATIONS
 from taskq_lib.analysis.throughput import interval_s_for
@@ -42,8 +42,7 @@ def states(tables: Path) -> pd.DataFrame:
 
 def percentiles(tables: Path, by: str | None = None, q: Sequence[float] = (0.5, 0.9, 0.99)) -> pd.DataFrame:
     """Give the percentiles of the finished tasks as `latency.percentiles` does: exact, type 7."""
-    if not q or not all(0 <= share <= 1 for share in q):
-        raise BadInput(f"The percentiles q={q} are not allowed; give at least one number from 0 to 1, such as 0.99.")
+    require_shares(q)
     shares = ", ".join(f"(CAST('{share!r}' AS DOUBLE))" for share in map(float, q))
     with _opened(tables) as connection:
         groups = _groups(connection, by)
@@ -126,8 +125,7 @@ def _groups(connection: duckdb.DuckDBPyConnection, by: str | None) -> pd.DataFra
 
 def _key(by: str | None) -> str:
     """Return the expression that the tasks are grouped by."""
-    if by is not None and by not in GROUPS:
-        raise BadInput(f"Tasks cannot be grouped by {by!r}; allowed are {', '.join(GROUPS)} and None.")
+    require_group(by)
     return by or "'all'"
 
 

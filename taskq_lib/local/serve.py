@@ -28,8 +28,6 @@ from taskq_lib.local import mends
 LAST_FIELD = "seq"
 #: So many messages are looked at together, from the front of a queue on.
 FRONT = 64
-#: As many as the engine takes for a mapping at once, whatever its batch size.
-RECEIVED_AT_ONCE = mends.RECEIVED_AT_ONCE
 #: What a worker prints after all that an invocation has printed, with the invocation's number, and how it does so.
 ENOUGH = uuid.uuid4().hex
 SAY_ENOUGH = (
@@ -99,7 +97,7 @@ def receive(queue_url: str, n_wanted: int) -> list[dict[str, Any]]:
     """
     with sqs._queues_lock:  # noqa: SLF001
         queue = sqs._get_q(queue_url)  # noqa: SLF001
-        messages, n_wanted = queue["messages"], min(int(n_wanted or 1), RECEIVED_AT_ONCE)
+        messages, n_wanted = queue["messages"], min(int(n_wanted or 1), mends.RECEIVED_AT_ONCE)
         hidden_s = int(queue["attributes"].get("VisibilityTimeout", "30"))
         # Which groups of a FIFO queue have a message in flight is known from all of it.
         size = len(messages) if queue["is_fifo"] else FRONT
