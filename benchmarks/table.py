@@ -20,7 +20,8 @@ _HEAD = """# Benchmarks
 
 Every speed that is claimed, measured beside its peer: both run in turn, in one run, on the same data. Read the ratios;
 the figures beside them are one machine's. A ratio above 1 says that the kit is ahead; *wanted* is the goal that was set
-before it was measured, and what is not reached stays in the table, with the reason.
+before it was measured, and what is not reached stays in the table, with the reason. *Before* is the ratio of the run
+that the section held until then: what holds is there twice.
 
 `make bench` runs all of them and writes this page; `python -m benchmarks NAME --write` renews one section.
 """
@@ -65,11 +66,13 @@ def number(value: float) -> str:
 
 def section(name: str, says: str, rows: Sequence[Row], figures: Sequence[str], took_s: float) -> str:
     """Return a benchmark's section; `figures` are files of docs/."""
+    before = _ratios(_sections(PAGE).get(name, ""))
     lines = [f"## {name}", "", says, "", f"`python -m benchmarks {name}`, {took_s:.0f} s. {machine()}", ""]
-    lines += ["| work | unit | ours | peer | theirs | ratio | wanted |", "|---|---|---|---|---|---|---|"]
+    lines += ["| work | unit | ours | peer | theirs | ratio | before | wanted |", "|---|---|---|---|---|---|---|---|"]
     for row in rows:
         wanted = "-" if row.wanted is None else f"{row.wanted:g}" + ("" if row.is_reached else " (**not reached**)")
-        cells = [row.work, row.unit, number(row.ours), row.peer, number(row.theirs), f"**{row.ratio:.2f}**", wanted]
+        cells = [row.work, row.unit, number(row.ours), row.peer, number(row.theirs), f"**{row.ratio:.2f}**"]
+        cells += [before.get((row.work, row.unit, row.peer), "-"), wanted]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {row.work}: {row.why}" for row in rows if row.why)]
     lines += [f"\n![{figure}]({figure})" for figure in figures]
@@ -78,9 +81,19 @@ def section(name: str, says: str, rows: Sequence[Row], figures: Sequence[str], t
 
 def write(sections: dict[str, str], path: Path = PAGE) -> None:
     """Put these sections on the page, in place of earlier ones of the same name; the others stay."""
-    held = path.read_text(encoding="utf-8").split("\n## ")[1:] if path.is_file() else []
-    known = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in held} | sections
+    known = _sections(path) | sections
     path.write_text("\n".join([_HEAD, *(known[name] for name in sorted(known))]), encoding="utf-8")
+
+
+def _sections(path: Path) -> dict[str, str]:
+    held = path.read_text(encoding="utf-8").split("\n## ")[1:] if path.is_file() else []
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in held}
+
+
+def _ratios(held: str) -> dict[tuple[str, str, str], str]:
+    """Return the ratios in a section's table, by work, unit and peer."""
+    rows = [line.strip("| ").split(" | ") for line in held.splitlines() if "| **" in line]
+    return {(work, unit, peer): ratio.strip("*") for work, unit, _ours, peer, _theirs, ratio, *_rest in rows}
 
 
 def machine() -> str:
