@@ -11,6 +11,15 @@ import sys
 from taskq_lib.local import engine
 from taskq_lib.report.chain import NOTEBOOKS
 
+#: What is opened first: the notebooks by intent, and the state of things.
+START = f"{NOTEBOOKS.name}/01_start.ipynb"
+#: By default JupyterLab asks its makers for news, the package index for a newer version, and that for extensions.
+_QUIET = (
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
+    "--LabApp.extension_manager=readonly",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -19,13 +28,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run JupyterLab on this machine's loopback address, where its own token guards it."""
-    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1"]
-    command += [f"--ServerApp.root_dir={NOTEBOOKS.parent}", f"--LabApp.default_url=/lab/tree/{NOTEBOOKS.name}"]
+    command = [sys.executable, "-m", "jupyterlab", *_QUIET, "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.root_dir={NOTEBOOKS.parent}", f"--LabApp.default_url=/lab/tree/{START}"]
     command += ["--no-browser"] * args.no_browser
     # In a container one is root, and the server is this machine's own either way.
     command += ["--allow-root"] * (os.geteuid() == 0)
     with engine.running() as up:
-        print(f'the embedded engine is up at {up.endpoint_url}; the notebooks use it with target = "local"')
+        print(f'the embedded engine is up at {up.endpoint_url}; the notebooks use it with target = "local"', flush=True)
         server = subprocess.Popen(command)
         # A terminal's Ctrl-C reaches JupyterLab as well, which asks whether it is meant and ends its kernels.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -33,3 +42,4 @@ def run(args: argparse.Namespace) -> int:
             return server.wait()
         finally:
             server.terminate()
+            server.wait()
