@@ -16,7 +16,9 @@ from taskq_lib.report.parameters import PARAMETERS, Value, check, parse
 if TYPE_CHECKING:
     import ipywidgets
 
-_LABEL_WIDTH, _FIELD_WIDTH = "11rem", "26rem"
+_LABEL_WIDTH, _FIELD_WIDTH = "11rem", "30rem"
+#: Of a text beside a field: its lines are closer than fields are.
+_LOOK = "display: inline-block; line-height: 1.35; padding: .35em 0;"
 _SAYS = (
     "A change counts for the cells that run after it: select the next cell, then Run, Run Selected Cell and All Below. "
     "To run the parameters cell again takes its values back."
@@ -91,12 +93,12 @@ def _field(name: str, value: Value, widgets: Any) -> Any:
         return widgets.Checkbox(value=value, **look)
     if parameter.choices:
         return widgets.Dropdown(options=parameter.choices, value=value, **look)
-    return widgets.Text(value=str(value), continuous_update=False, placeholder=parameter.allowed, **look)
+    return widgets.Text(value=str(value), continuous_update=False, **look)
 
 
 def _soft(text: str) -> str:
-    return f'<span style="color: var(--jp-ui-font-color2, #5b6675)">{escape(text)}</span>'
+    return f'<span style="{_LOOK} color: var(--jp-ui-font-color2, #5b6675)">{escape(text)}</span>'
 
 
 def _wrong(text: str) -> str:
-    return f'<span role="alert" style="color: var(--jp-error-color1, #b3261e)">{escape(text)}</span>'
+    return f'<span role="alert" style="{_LOOK} color: var(--jp-error-color1, #b3261e)">{escape(text)}</span>'

@@ -8,7 +8,7 @@ import pandas as pd
 
 from taskq_lib.aws import control, queues, stack
 from taskq_lib.aws.target import connect
-from taskq_lib.errors import TaskqError
+from taskq_lib.errors import StackNotFound, TaskqError
 from taskq_lib.report import looks, runs
 
 
@@ -40,7 +40,10 @@ def _target(target: str, region: str) -> tuple[str, str]:
 
 
 def _stack(target: str, region: str, stack_name: str) -> tuple[str, str]:
-    live = stack.describe(connect(target, region or None), stack_name)
+    try:
+        live = stack.describe(connect(target, region or None), stack_name)
+    except StackNotFound as error:
+        return str(error.args[0]), "10_deploy deploys it"
     counts, mapping = queues.counts(live), control.state(live)
     held = ", ".join(f"{n:,} {what}" for what, n in counts.facts().items())
     after = "20_submit puts tasks on it" if mapping == "Enabled" else "52_pause_resume starts it again"
@@ -50,6 +53,8 @@ def _stack(target: str, region: str, stack_name: str) -> tuple[str, str]:
 
 
 def _run(runs_dir: str) -> tuple[str, str]:
+    if not runs.listed(runs_dir):
+        return f"none in {runs.root_folder(runs_dir)}", "20_submit makes one"
     facts = looks.of_run(runs.find("", runs_dir))
     after = "50_failures and 40_latency look into it" if "closed:" in facts["ledger"] else "30_status closes its ledger"
     return f"{facts['run']}, {facts['state']}: {facts['tasks']} tasks; ledger {facts['ledger']}", after
