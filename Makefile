@@ -12,7 +12,7 @@ DRAWN := tests/unit $(addprefix tests/integration/test_,batch.py breaker_machine
 help:
 	@echo "make report [N_TASKS=1000]  set up, run the whole chain on the embedded engine, write runs/<run id>/index.html"
 	@echo "make test                   set up, run all tests"
-	@echo "make lab                    JupyterLab on notebooks/, with the embedded engine up"
+	@echo "make lab                    JupyterLab on a start page that leads to each notebook, with the embedded engine up"
 	@echo "make check                  linters and types"
 	@echo "make bench                  benchmarks, each against its peer, into docs/benchmarks.md; more than an hour on two cores"
 	@echo "make chaos                  a table of what comes of 20,000 tasks while everything around them fails; a quarter of an hour"

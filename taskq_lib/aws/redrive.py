@@ -6,8 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
+from taskq_lib import attended
 from taskq_lib.aws import queues, routing
 from taskq_lib.aws.journal import Journal
 from taskq_lib.aws.stack import Stack
@@ -43,7 +42,7 @@ def move(
     hide_s = _hide_s(len(open_), n_before, rate_per_s)
     with (
         queues.shown_again(stack) as handles,
-        tqdm(total=len(open_), unit="message", desc="redrive", disable=not progress) as bar,
+        attended.bar(len(open_), "message", "redrive", progress=progress) as bar,
     ):
         mover = _Mover(stack, journal, patch, rate_per_s, handles)
         missing = set(open_)

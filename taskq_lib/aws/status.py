@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
 
+from taskq_lib import attended
 from taskq_lib.aws import columns, queues, wire
 from taskq_lib.aws.frames import read_items
 from taskq_lib.aws.queues import Counts
@@ -107,7 +107,7 @@ def wait(
     start = time.monotonic()
     open_, final = list(task_ids), Counter[State]()
     busy_at = start
-    with tqdm(total=len(open_), unit="task", desc="final", disable=not progress) as bar:
+    with attended.bar(len(open_), "task", "final", progress=progress) as bar:
         while True:
             asked_at = time.monotonic()
             states = _states(stack, open_)

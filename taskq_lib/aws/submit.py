@@ -11,19 +11,22 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypedDict
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import msgspec
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
+from taskq_lib import attended
 from taskq_lib.aws import routing, sends
 from taskq_lib.aws.limit import Limit
 from taskq_lib.aws.stack import Stack
 from taskq_lib.errors import BadInput, NotDone
 from taskq_lib.lock import alone
 from taskq_worker.contract import MAX_BODY_BYTES, InvalidMessage, Task
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 BATCH_SIZE = 10  # SQS SendMessageBatch takes no more
 #: What one core can pack and sign, about 1,000 requests a second, keeps so many in flight at 60 ms a request.
@@ -136,7 +139,7 @@ def send(stack: Stack, manifest: Path, run_id: str, *, progress: bool = True) ->
             return earlier
         passed_s = float(rest["offset_s"].iloc[0]) if len(rest) and len(earlier) else 0.0
         messages = _messages(stack, rest, run_id, passed_s)
-        bar = tqdm(total=len(tasks), initial=len(earlier), unit="task", desc="submit", disable=not progress)
+        bar = attended.bar(len(tasks), "task", "submit", initial=len(earlier), progress=progress)
         with sends.begin(journal, earlier) as sink:
             try:
                 _Sender(stack, sink, bar).run(messages)

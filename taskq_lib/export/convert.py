@@ -16,9 +16,8 @@ from typing import Any
 
 import duckdb
 import pandas as pd
-from tqdm import tqdm
 
-from taskq_lib import PROJECT_ROOT
+from taskq_lib import PROJECT_ROOT, attended
 from taskq_lib.aws.frames import ATTEMPT_COLUMNS, TASK_COLUMNS, attempts_frame, read_items, tasks_frame, typed
 from taskq_lib.errors import BadInput, NotDone
 from taskq_lib.export import manifest, queries
@@ -149,7 +148,7 @@ def _take_in(connection: duckdb.DuckDBPyConnection, export: Export, parts: Path,
     full = [one for one in export.files if one.n_items]
     for empty in (one for one in export.files if not one.n_items):
         manifest.verify(empty)
-    with tqdm(total=export.n_items, unit="item", desc="read", disable=not progress) as bar:
+    with attended.bar(export.n_items, "item", "read", progress=progress) as bar:
         for i in range(0, len(full), _FILES_AT_A_TIME):
             some = full[i : i + _FILES_AT_A_TIME]
             for one in some:

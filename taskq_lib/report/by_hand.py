@@ -17,7 +17,7 @@ from taskq_lib.report.runs import Run
 from taskq_lib.report.versions import versions
 
 #: What these do, or look at, belongs to the stack: where no run is named they leave no folder.
-_OF_THE_STACK = {"11_doctor", "52_pause_resume", "90_teardown"}
+_OF_THE_STACK = {"01_start", "11_doctor", "52_pause_resume", "90_teardown"}
 
 
 def keeps_a_run(notebook: Path, chosen: Mapping[str, Value]) -> bool:

@@ -29,17 +29,17 @@ def table(frame: pd.DataFrame, max_rows: int = 20) -> HTML:
     numeric = {
         name for name in frame.columns if types.is_numeric_dtype(frame[name]) and not types.is_bool_dtype(frame[name])
     }
-    rows = [list(zip(frame.columns, map(_text, row), strict=True)) for row in shown.itertuples(index=False, name=None)]
-    text = _TEMPLATES.get_template("table.html.j2").render(
+    rows = [list(zip(frame.columns, map(text, row), strict=True)) for row in shown.itertuples(index=False, name=None)]
+    rendered = _TEMPLATES.get_template("table.html.j2").render(
         names=frame.columns, numeric=numeric, rows=rows, n_more=len(frame) - len(shown)
     )
-    return HTML(text)  # type: ignore[no-untyped-call]
+    return HTML(rendered)  # type: ignore[no-untyped-call]
 
 
 def facts(values: Mapping[str, Any]) -> HTML:
     """Return names and values as a table of two columns."""
     return table(
-        pd.DataFrame({"name": list(values), "value": [_text(value) for value in values.values()]}, dtype="str"), 100
+        pd.DataFrame({"name": list(values), "value": [text(value) for value in values.values()]}, dtype="str"), 100
     )
 
 
@@ -55,27 +55,28 @@ def record(run: Run | None, **sections: Any) -> None:
     readable = {name: plain(value) if isinstance(value, Mapping) else value for name, value in sections.items()}
     if run is not None:
         run.record(**readable)
-    text = json.dumps(readable, indent=2)
-    shown = f"<details><summary>Record</summary><pre>{escape(text)}</pre></details>"
-    display({"text/html": shown, "text/plain": text, "application/json": readable}, raw=True)  # type: ignore[no-untyped-call]
+    written = json.dumps(readable, indent=2)
+    shown = f"<details><summary>Record</summary><pre>{escape(written)}</pre></details>"
+    display({"text/html": shown, "text/plain": written, "application/json": readable}, raw=True)  # type: ignore[no-untyped-call]
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """Write one value for people: numbers with separators and four digits, truths as words, what is missing as ""."""
     # Masked columns hand out numpy's scalars.
     value = value.item() if isinstance(value, np.generic) else value
     match value:
         case bool():
-            text = "yes" if value else "no"
+            written = "yes" if value else "no"
         case list() | dict():
-            text = str(value)
+            written = str(value)
         case _ if pd.isna(value):
-            text = ""
+            written = ""
         case float():
-            text = f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+            written = f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
         case int():
-            text = f"{value:,}"
+            written = f"{value:,}"
         case pd.Timestamp():
-            text = f"{value:%Y-%m-%d %H:%M:%S}"
+            written = f"{value:%Y-%m-%d %H:%M:%S}"
         case _:
-            text = str(value)
-    return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]}... [cut, {len(text):,} characters]"
+            written = str(value)
+    return written if len(written) <= _MAX_CHARS else f"{written[:_MAX_CHARS]}... [cut, {len(written):,} characters]"

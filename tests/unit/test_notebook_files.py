@@ -9,6 +9,8 @@ import nbformat
 import papermill
 import pytest
 
+from taskq_lib import PROJECT_ROOT
+from taskq_lib.commands import lab
 from taskq_lib.errors import BadInput
 from taskq_lib.report import chain, kernels
 from taskq_lib.report.parameters import PARAMETERS, check
@@ -16,6 +18,7 @@ from taskq_lib.report.parameters import PARAMETERS, check
 NOTEBOOKS = sorted(chain.NOTEBOOKS.glob("*.ipynb"))
 ACTING = [path for path in NOTEBOOKS if path.stem[:2] in {"10", "12", "20", "51", "52", "90"}]
 ANATOMY = ["Parameters", "Preconditions", "Plan", "Action", "Verification", "Result", "Related"]
+INTENTS = ["deploy", "submit", "look", "triage", "act", "tear down"]
 MAX_CELLS, MAX_CODE_LINES, MAX_CELL_LINES = 25, 80, 15
 #: A list of literals reads at a glance, line by line.
 MAX_PARAMETERS = 20
@@ -146,7 +149,7 @@ def test_the_parameters_are_checked_and_shown(path: Path) -> None:
     """The first thing a notebook does is to check its parameters and to show them, since a page has no code."""
     first = [cell.source.splitlines() for cell in cells(path, "code")][1]
     assert "chosen = parameters.check(globals())" in first
-    assert first[-1] == "show.facts(chosen)"
+    assert first[-1] == "form.ask(chosen)"
 
 
 @each
@@ -179,6 +182,14 @@ def test_what_destroys_is_a_dry_run_unless_it_is_told() -> None:
     found = defaults(teardown)
     assert (found["dry_run"], found["delete_table"], found["discard_messages"]) == (True, False, False)
     assert all(defaults(path)["dry_run"] is True for path in ACTING if path not in chain.notebooks())
+
+
+def test_the_start_page_leads_to_every_notebook() -> None:
+    """The page that JupyterLab opens on has a link to each other notebook, once, in the order of what one wants."""
+    first = cells(PROJECT_ROOT / lab.START, "markdown")[0].source
+    links = re.findall(r"\]\((\d\d_\w+\.ipynb)\)", first)
+    assert sorted(links) == [path.name for path in NOTEBOOKS if path.name != Path(lab.START).name]
+    assert re.findall(r"^\| \*\*(.+?)\*\*", first, re.MULTILINE) == INTENTS
 
 
 @each
