@@ -91,6 +91,18 @@ class RunNotFound(TaskqError):
     )
 
 
+class RunDamaged(TaskqError):
+    """A file of a run's folder cannot be read."""
+
+    hint = "Restore the file from a copy of the run's folder, or report on the tasks again under another --run-id."
+
+
+class LeakFound(NotDone):
+    """What is to leave this machine holds a secret."""
+
+    hint = "`taskq report --from RUN` scrubs the run's notebooks, results and pages again."
+
+
 class LedgerOpen(NotDone):
     """The ledger does not close: a task is lost or still open."""
 

@@ -19,6 +19,8 @@ from taskq_lib.errors import BadInput, TaskqError
 COMMANDS = {
     "report": ("report", "deploy, submit, process, analyse, and write a report of it"),
     "run": ("run", "run one notebook into a run's folder"),
+    "publish": ("publish", "upload a run's report to S3"),
+    "prune": ("prune", "delete old runs, once it has shown which"),
     "submit": ("submit_task", "send one task, at once or later"),
     "cancel": ("cancel", "cancel a task that is scheduled and not yet sent"),
     "status": ("check_task_status", "show the status of tasks by id"),

@@ -10,12 +10,17 @@ from taskq_lib.aws.target import Target, connect
 from taskq_lib.errors import BadInput
 
 
-def where(parser: argparse.ArgumentParser) -> None:
-    """Add --target, --region and --stack-name."""
+def target(parser: argparse.ArgumentParser) -> None:
+    """Add --target and --region."""
     parser.add_argument(
         "--target", default="local", help="local (the embedded engine, default) or aws (AWS_PROFILE, AWS_REGION)"
     )
     parser.add_argument("--region", default=None, help="AWS region; default AWS_REGION, on the engine us-east-1")
+
+
+def where(parser: argparse.ArgumentParser) -> None:
+    """Add --target, --region and --stack-name."""
+    target(parser)
     parser.add_argument("--stack-name", default=DEFAULT_NAME, help=f"CloudFormation stack; default {DEFAULT_NAME}")
 
 
@@ -74,9 +79,9 @@ def teller(args: argparse.Namespace) -> Callable[[str], object]:
 
 def target_of(args: argparse.Namespace) -> Target:
     """Return the target of --target and --region; asks who the caller is, so that a wrong one is seen at once."""
-    target = connect(args.target, args.region)
-    target.identity()
-    return target
+    found = connect(args.target, args.region)
+    found.identity()
+    return found
 
 
 def stack_of(args: argparse.Namespace) -> Stack:

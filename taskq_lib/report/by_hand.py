@@ -11,7 +11,7 @@ from pathlib import Path
 
 from taskq_lib.errors import NotebookFailed
 from taskq_lib.lock import alone
-from taskq_lib.report import chain, kernels, pages, runs
+from taskq_lib.report import chain, executed, kernels, pages, runs
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
 from taskq_lib.report.versions import versions
@@ -74,7 +74,7 @@ def execute(notebook: Path, run: Run, chosen: Mapping[str, Value], tell: Callabl
     finally:
         run.record(finished_at=runs.now())
         pages.write_all(run)
-        tell(f" {end}\n{pages.printed(output)}")
+        tell(f" {end}\n{executed.printed(output)}")
         if chosen.get("run_id"):
             tell(f"report: {page}\n")
     return page

@@ -15,7 +15,7 @@ import papermill
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.errors import BadInput, NotebookFailed, RunExists
-from taskq_lib.report import kernels, pages, runs, selection
+from taskq_lib.report import kernels, pages, runs, selection, words
 from taskq_lib.report.parameters import Value, parse
 from taskq_lib.report.runs import Run
 from taskq_lib.report.spare import started_ahead
@@ -26,7 +26,7 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 #: Sections of the results that a later call of the same run must not show before it has found them again.
 _FINDINGS = (
     "read", "ledger", "breakers", "latency", "throughput", "signatures", "failure_rate", "dead_letters", "safety_net",
-    "stuck", "order", "monitor", "cost", "notebooks_s", "finished_at", "failure",
+    "stuck", "order", "monitor", "cost", "data", "notebooks_s", "finished_at", "failure",
 )  # fmt: skip
 
 
@@ -139,8 +139,8 @@ def execute(run: Run, chosen: Mapping[str, Value], tell: Callable[[str], object]
         run.record(**found, finished_at=runs.now())
         index = pages.write_all(run)
         if ledger := run.results().get("ledger"):
-            tell(f"the ledger is {'closed' if ledger['closed'] else 'open'}: {pages.account(ledger)}\n")
-        tell(f"report: {index}\n")
+            tell(f"the ledger is {'closed' if ledger['closed'] else 'open'}: {words.account(ledger)}\n")
+        tell(f"in brief, for a CI job or a chat: {index.with_name('summary.md')}\nreport: {index}\n")
     if failed:
         raise failed
     return index

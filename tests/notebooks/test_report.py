@@ -7,8 +7,10 @@ import pytest
 
 from taskq_lib.aws import stack as stacks
 from taskq_lib.aws.target import connect
+from taskq_lib.commands.main import main
 from taskq_lib.local.state import RECORD, members
-from taskq_lib.report import chain
+from taskq_lib.report import chain, provenance, scrub
+from taskq_lib.report.runs import Run
 from tests.notebooks.conftest import Begin, Finish, Left, Up
 from tests.notebooks.reports import NAMES, Report, Started
 
@@ -19,6 +21,10 @@ N_TASKS = 120
 FRAMES = ("manifest", "sends", "tasks", "attempts", "dead", "samples", "log_attempts", "reports", "metrics")
 #: A message that no producer of the kit sends, with what must not run in a page.
 MALFORMED = '{"task_id": "stray", <script>alert("malformed")</script>'
+#: Another, with a key that somebody sent along; and what this test's own environment holds. None of them is one.
+STRAY_KEY = "AKIA" + "Q3EGRZPLMN7XWV2T"
+WITH_KEY = f'{{"task_id": "with a key", {STRAY_KEY}'
+KEY_ID, KEY = "AKIA" + "TESTTESTTESTTEST", "not/a/key/not/a/key/not/a/key/not/a/key+"
 SHARES = ["-p", "transient_share", "0.1", "-p", "permanent_share", "0.1"]
 
 
@@ -31,7 +37,8 @@ def together(begin: Begin, finish: Finish, up: Up, tmp_path_factory: pytest.Temp
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TASKQ_STATE_DIR", str(up.state))
         live = stacks.describe(connect("local"))
-    live.target.client("sqs").send_message(QueueUrl=live.queue_url, MessageBody=MALFORMED)
+    for body in (MALFORMED, WITH_KEY):
+        live.target.client("sqs").send_message(QueueUrl=live.queue_url, MessageBody=body)
     n_tasks = ["-p", f"n_tasks={N_TASKS}"]
     first = Started(
         begin, tmp_path_factory.mktemp("first"), *n_tasks, *SHARES, "-p", "stack_parameters", "RetryBaseSeconds:0"
@@ -42,8 +49,8 @@ def together(begin: Begin, finish: Finish, up: Up, tmp_path_factory: pytest.Temp
         *("--target", "aws", *n_tasks, *SHARES),
         AWS_ENDPOINT_URL=up.url,
         AWS_REGION="us-east-1",
-        AWS_ACCESS_KEY_ID="test",
-        AWS_SECRET_ACCESS_KEY="test",  # noqa: S106 - the engine's, not a secret
+        AWS_ACCESS_KEY_ID=KEY_ID,
+        AWS_SECRET_ACCESS_KEY=KEY,
     )
     return first.ended(finish), second.ended(finish)
 
@@ -74,9 +81,10 @@ def assert_ledger_closed(report: Report) -> None:
 def test_a_report_ends_well(complete: Report) -> None:
     """The command ends with 0, names each notebook and the report, and writes nothing to stderr."""
     assert (complete.code, complete.err) == (0, "")
-    first, *told, ledger, last = complete.out.splitlines()
+    first, *told, ledger, brief, last = complete.out.splitlines()
     assert first == "run r"
     assert ledger.startswith(f"the ledger is closed: {N_TASKS} submitted = ")
+    assert brief == f"in brief, for a CI job or a chat: {complete.folder / 'summary.md'}"
     assert last == f"report: {complete.folder / 'index.html'}"
     assert [line.split()[0] for line in told] == NAMES
 
@@ -128,12 +136,12 @@ def test_the_folder_holds_every_notebook_and_frame(complete: Report) -> None:
     """Beside the index lie each notebook as it ran, its page, and the data as parquet; nothing half-written."""
     files = {path.name for path in complete.folder.iterdir()} - {"kernels.log"}
     expected = {f"{name}.{kind}" for name in NAMES for kind in ("ipynb", "html")} | {"index.html", "results.json"}
-    expected |= {f"{name}.parquet" for name in FRAMES}
+    expected |= {f"{name}.parquet" for name in FRAMES} | {"summary.md"}
     assert files == expected
 
 
 def test_the_index_is_the_one_page_to_share(complete: Report) -> None:
-    """The index holds every figure with a text, asks nothing of another host, and links to nothing beside it."""
+    """The index holds every figure with a text, asks nothing of another host, and links to its notebooks' pages."""
     index = complete.page("index")
     images = re.findall(r"<img\b[^>]*>", index)
     code = [line for path in chain.notebooks() for line in path.read_text().splitlines()]
@@ -142,10 +150,12 @@ def test_the_index_is_the_one_page_to_share(complete: Report) -> None:
     for image in images:
         assert re.search(r'src="data:image/png;base64,[A-Za-z0-9+/=]{1000}', image)
         assert re.search(r'alt="[^"]{20,}"', image)
-    assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', index))
+    beside = {link for link in re.findall(r'href="([^"]*)"', index) if not link.startswith("#")}
+    assert beside == {f"{name}.html" for name in NAMES}
+    assert len(index) < 5_000_000
     assert re.findall(r'src="(?!data:)|url\(|@import|<script|<link|<iframe', index) == []
     assert set(re.findall(r'<section class="page" id="(\d\d_\w+)"', index)) == set(NAMES)
-    assert "Every task is accounted for." in index
+    assert "No: every task is accounted for." in index
     assert f"{N_TASKS} submitted" in index
 
 
@@ -157,6 +167,32 @@ def test_no_page_shows_an_error(complete: Report) -> None:
     bars = [complete.page(name) for name in ("20_submit", "30_status")]
     assert all(re.findall(r"\b\d+%\|", bar) == ["100%|"] for bar in bars)
     assert "ERROR" not in (complete.state / "engine.log").read_text()
+
+
+def test_no_secret_leaves_with_a_report(elsewhere: Report) -> None:
+    """Neither the environment's own keys nor one that came in a message is on a page, in a notebook or in the results.
+
+    The message with the key was shown, so it is the scrubbing that is seen here.
+    """
+    shared = [path for path in elsewhere.folder.iterdir() if path.suffix in {".html", ".ipynb", ".md", ".json"}]
+    assert len(shared) == 2 * len(NAMES) + 3
+    for path in shared:
+        text = path.read_text()
+        assert scrub.leaks(text, [KEY_ID, KEY, STRAY_KEY]) == [], path.name
+        assert not [secret for secret in (KEY_ID, KEY, STRAY_KEY) if secret in text]
+    assert "[scrubbed: AWS access key id]" in elsewhere.page("50_failures")
+    assert STRAY_KEY in elsewhere.frame("dead")["body"].str.cat()
+
+
+def test_a_report_can_be_rendered_anew(complete: Report) -> None:
+    """From what a report left, without AWS, the same pages come again, to the byte."""
+    names = [*complete.pages, "index"]
+    before = [complete.page(name) for name in names]
+    assert main(["report", "--from", str(complete.folder)]) == 0
+    assert [complete.page(name) for name in names] == before
+    facts = provenance.facts(Run(id="r", folder=complete.folder), complete.results)
+    assert {"account", "template", "function code", "data window", "data hash"} <= facts.keys()
+    assert facts["account"] == "...0000"
 
 
 def test_the_list_of_runs_names_it(complete: Report) -> None:
@@ -189,7 +225,7 @@ def test_another_endpoint_serves_as_well(elsewhere: Report, up: Up, left: Left) 
 def test_a_malformed_message_fails_alone(elsewhere: Report) -> None:
     """A message that is no task is dead-lettered with its reason, beside the run's own, and spoils no task."""
     dead = elsewhere.frame("dead")
-    assert len(dead) == elsewhere.results["ledger"]["dead_lettered"] + 1 == elsewhere.results["dead_letters"]
+    assert len(dead) == elsewhere.results["ledger"]["dead_lettered"] + 2 == elsewhere.results["dead_letters"]
     [stray] = dead[dead["body"] == MALFORMED].to_dict("records")
     assert stray["reason"] == "invalid"
     assert stray["error"].startswith("the body is not JSON: ")
@@ -205,5 +241,5 @@ def test_a_malformed_message_is_explained(elsewhere: Report) -> None:
         assert "the body is not JSON" in row
         assert "<script" not in source
         assert re.search(
-            r"<tr><td>invalid</td><td[^>]*>0</td><td[^>]*>1</td><td>the message breaks the contract", source
+            r"<tr><td>invalid</td><td[^>]*>0</td><td[^>]*>2</td><td>the message breaks the contract", source
         )

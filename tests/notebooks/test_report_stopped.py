@@ -43,7 +43,7 @@ def test_a_failing_notebook_stops_the_chain(begin: Begin, finish: Finish, up: Up
     assert (results["signatures"], results["dead_letters"], results["read"]["dead_is_whole"]) == ([], 0, True)
     assert "the ledger is open: 5 open, 0 lost" in report.page("50_failures")
     index = html.unescape(report.page("index"))
-    assert "The run stopped." in index
+    assert "it stopped with an error." in index
     assert first.removeprefix("error: ") in index
     assert "LedgerOpen" in report.page("30_status")
     listed = (report.folder.parent / "index.html").read_text()

@@ -102,7 +102,7 @@ def test_a_failure_by_hand_does_not_stain_a_report(tmp_path: Path, monkeypatch: 
         except NotebookFailed:
             assert error
         index = (run.folder / "index.html").read_text()
-        assert ("The run stopped." in index) is (failure is not None)
+        assert ("it stopped with an error." in index) is (failure is not None)
         assert "a typo" not in index
         results = run.results()
         assert (results["state"], results["target"]) == (state, "aws")

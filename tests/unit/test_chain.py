@@ -66,7 +66,7 @@ def test_where_one_reading_notebook_fails_the_others_show_what_they_can(
     assert results["state"] == ("failed" if failing else "complete")
     assert set(results["notebooks_s"]) == set(ran) - set(failing)
     index = (tmp_path / "r" / "index.html").read_text()
-    assert ("The run stopped." in index) is bool(failing)
+    assert ("it stopped with an error." in index) is bool(failing)
 
 
 def test_a_run_that_was_not_read_is_not_analysed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,11 @@ def test_an_interruption_ends_the_line_of_its_notebook(tmp_path: Path, monkeypat
     run = runs.create("r", tmp_path)
     with pytest.raises(KeyboardInterrupt):
         chain.execute(run, {}, told.append)
-    assert "".join(told).splitlines() == [f"  {STEMS[0]:<18} interrupted", f"report: {run.folder / 'index.html'}"]
+    assert "".join(told).splitlines() == [
+        f"  {STEMS[0]:<18} interrupted",
+        f"in brief, for a CI job or a chat: {run.folder / 'summary.md'}",
+        f"report: {run.folder / 'index.html'}",
+    ]
 
 
 def test_the_ledger_and_the_report_are_told_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,9 +133,10 @@ def test_the_ledger_and_the_report_are_told_at_the_end(tmp_path: Path, monkeypat
             chain.execute(run, {}, notebooks.told.append)
         except NotebookFailed:
             assert failing
-        *_, account, page = "".join(notebooks.told).splitlines()
+        *_, account, brief, page = "".join(notebooks.told).splitlines()
         assert account == (
             "the ledger is open: 1,200 submitted = 1,100 completed + 90 dead-lettered + 10 open + 0 lost; "
             "3 duplicate deliveries"
         )
+        assert brief.endswith(str(run.folder / "summary.md"))
         assert page == f"report: {run.folder / 'index.html'}"

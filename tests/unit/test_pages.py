@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Callable, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,13 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import escape
 from nbformat import v4
 
-from taskq_lib.report import pages, runs, show
+from taskq_lib.report import executed, pages, rendering, runs, runs_list, show
+from taskq_lib.report.executed import Page
 from taskq_lib.report.runs import Run
+from tests.unit.markup import Html
 
 SCRIPT = "<script>alert(1)</script>"
 IMAGE = '<img src="x" onerror="alert(1)">'
@@ -31,40 +33,6 @@ STARTED = {
 LEDGER = {"submitted": 5, "completed": 4, "dead_lettered": 1, "open": 0, "lost": 0, "duplicates": 0, "closed": True}
 
 
-class Html(HTMLParser):
-    """The elements of a page with their attributes, and its text."""
-
-    def __init__(self, source: str) -> None:
-        """Read the whole of `source`."""
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[str] = []
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep an element."""
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-
-    def handle_data(self, data: str) -> None:
-        """Keep text."""
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        """All text as it stands."""
-        return "".join(self.texts)
-
-    @property
-    def words(self) -> str:
-        """All text, with one space between any two words or elements."""
-        return " ".join(" ".join(self.texts).split())
-
-    def values(self, attribute: str) -> list[str]:
-        """Return what each element that has the attribute has there."""
-        return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A run that has been started."""
@@ -73,12 +41,12 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
-def page(run: Run, name: str, *cells: Any, **papermill: Any) -> pages.Page:
+def page(run: Run, name: str, *cells: Any, **papermill: Any) -> Page:
     """Write an executed notebook of these cells into the run's folder, with what papermill notes, and render it."""
     path = run.folder / f"{name}.ipynb"
     metadata = {"papermill": papermill} if papermill else {}
     nbformat.write(v4.new_notebook(cells=list(cells), metadata=metadata), path)  # type: ignore[no-untyped-call]
-    return pages.page_of(path)
+    return executed.page_of(path, str)
 
 
 def prose(text: str) -> Any:
@@ -121,15 +89,24 @@ def recorded(text: str) -> Any:
     return shown(caught[0])
 
 
-def index(run: Run, found: Sequence[pages.Page], failure: str = "") -> str:
+def index(run: Run, found: Sequence[Page], failure: str = "") -> str:
     """Write the pages of a run and read the one of the whole."""
     run.record(failure=failure or None)
     return pages.write_pages(run, found).read_text()
 
 
-def sources(run: Run, found: pages.Page) -> list[str]:
+def sources(run: Run, found: Page) -> list[str]:
     """Write the pages of a run of one notebook and read both: the notebook's own and the whole."""
     return [index(run, [found]), (run.folder / f"{found.name}.html").read_text()]
+
+
+def list_of_runs(run: Run) -> str:
+    """Write the list of runs and read it without its own script, the only one its policy lets run."""
+    source = runs_list.write(run.folder.parent).read_text()
+    script, policy = rendering.script("sort.js")
+    assert source.count(f"<script>{script}</script>") == 1
+    assert str(escape(policy)) in source
+    return source.replace(f"<script>{script}</script>", "")
 
 
 def assert_harmless(source: str) -> None:
@@ -164,14 +141,23 @@ def test_plain_results_are_shown_as_text(run: Run) -> None:
     assert SCRIPT in Html(found.body).text
 
 
+def test_what_would_run_is_not_shown(run: Run) -> None:
+    """JavaScript, SVG, widgets and Markdown that a cell displays do not reach the page; its plain text does."""
+    forms = ("application/javascript", "image/svg+xml", "application/vnd.jupyter.widget-view+json", "text/markdown")
+    odd = [code(shown({form: {"a": SCRIPT} if form.endswith("json") else SCRIPT})) for form in forms]
+    found = page(run, "50_failures", *odd, code(shown({"text/latex": SCRIPT, "text/plain": "in words"})))
+    assert_harmless(found.body)
+    assert Html(found.body).words == "in words"
+
+
 def test_what_was_asked_for_is_shown_and_not_run(run: Run) -> None:
     """Parameters, the failure and what the results hold are escaped on the index, and on the list of runs."""
     deployment = {"region": HOSTILE, "endpoint": HOSTILE, "stack": HOSTILE}
     run.record(target=SCRIPT, parameters={"mix": HOSTILE}, deployment=deployment, state=SCRIPT, versions={"a": HOSTILE})
     source = index(run, [], failure=HOSTILE)
     assert_harmless(source)
-    assert Html(source).text.count(SCRIPT) == 7
-    listed = pages.write_list(run.folder.parent).read_text()
+    assert Html(source).text.count(SCRIPT) == 11
+    listed = list_of_runs(run)
     assert_harmless(listed)
     assert Html(listed).text.count(SCRIPT) == 2
 
@@ -229,7 +215,7 @@ def test_a_page_asks_nothing_of_the_network(run: Run) -> None:
         code(table("text"), shown({"image/png": PIXEL}, **{"image/png": {"alt": "a"}}), printed("\x1b[31mred\x1b[0m")),
     ]
     found = page(run, "40_latency", *cells)
-    for source in (*sources(run, found), pages.write_list(run.folder.parent).read_text()):
+    for source in (*sources(run, found), list_of_runs(run)):
         assert_harmless(source)
 
 
@@ -284,13 +270,13 @@ def test_the_index_of_a_failed_run_shows_the_failure(run: Run) -> None:
     run.record(state="failed", ledger=LEDGER | {"completed": 2, "open": 2, "closed": False})
     found = page(run, "30_status", prose("# Where"), code(raised("The ledger is open")))
     source = index(run, [found], "30_status, cell 17: LedgerOpen: of 5 tasks 2 are still open")
-    text = Html(source).text
-    assert "The run stopped." in text
-    assert "30_status, cell 17: LedgerOpen: of 5 tasks 2 are still open" in text
-    assert "The ledger is open." in text
-    assert "Every task is accounted for." not in text
+    text = Html(source).words
+    assert "Something is wrong: it stopped with an error." in text
+    assert "It stopped with 30_status, cell 17: LedgerOpen: of 5 tasks 2 are still open" in text
+    assert "Not yet known: 2 tasks are still open." in text
+    assert "every task is accounted for" not in text
     assert "ValueError" in text
-    assert source.count('class="verdict bad"') == 2
+    assert source.count('class="verdict bad"') == 1
 
 
 def test_the_index_of_a_good_run_shows_its_figures(run: Run) -> None:
@@ -303,11 +289,11 @@ def test_the_index_of_a_good_run_shows_its_figures(run: Run) -> None:
         failure_rate={"tasks": 0.2, "attempts": None},
     )
     text = Html(index(run, [])).words
-    assert "Every task is accounted for. 5 submitted = 4 completed + 1 dead-lettered + 0 open + 0 lost" in text
+    assert "No: every task is accounted for. 5 submitted = 4 completed + 1 dead-lettered + 0 open + 0 lost" in text
     assert "end-to-end latency: enqueued to last finish 5 4.2 ms 1.5 s 12.3 s 1,234 s" in text
     assert "12.3 /s" in text
     assert "20.00%" in text
-    assert "The run stopped." not in text
+    assert "stopped" not in text
 
 
 def test_the_index_says_what_failed_and_what_is_missing(run: Run) -> None:
@@ -330,11 +316,10 @@ def test_the_index_says_what_failed_and_what_is_missing(run: Run) -> None:
         stuck=0,
     )
     found = Html(index(run, []))
-    assert "7 attempts, at most 3 for a task; 2 tasks were redriven" in found.words
-    assert "their attempts count from their last redrive on" in found.words
-    assert "Lost: r-0, r-1, r-2, r-3, r-4, r-5, r-6, r-7, r-8, r-9 and 2 more." in found.words
-    assert "Open: <b>." in found.words
-    assert "The circuit breaker of SEND_EMAIL is half-open: tasks of it wait until a probe completes." in found.words
+    assert "2 tasks were redriven; their attempts count from their last redrive on" in found.words
+    assert "Lost: r-0, r-1, r-2, r-3, r-4, r-5, r-6, r-7, r-8, r-9 and 2 more" in found.words
+    assert "Open: <b>" in found.words
+    assert "A circuit breaker is half-open, its tasks wait until a probe completes: SEND_EMAIL" in found.words
     assert "IMAGE_RESIZE" not in found.words
     assert "Broken: <script> 5bc96056 max_attempts SEND_EMAIL 3" in found.words
     assert "1 of the dead letters came through the safety net" in found.words
@@ -359,7 +344,7 @@ def test_a_run_of_nothing_has_an_index(run: Run) -> None:
         failure_rate={"tasks": None, "attempts": None},
     )
     text = Html(index(run, [])).text
-    assert "The ledger is open." in text
+    assert "Yes: 5 tasks are lost." in text
     assert "None" not in text
     assert "nan" not in text
 
@@ -373,10 +358,10 @@ def test_the_list_of_runs_links_every_report(run: Run) -> None:
     failed.record(**STARTED | {"state": "failed"})
     index(failed, [], "it broke")
     runs.create("without-report", root)
-    found = Html(pages.write_list(root).read_text())
+    found = Html(runs_list.write(root).read_text())
     assert sorted(found.values("href")) == ["failed%3A1/index.html", "r/index.html"]
-    assert "r local 2026-11-24 02:00:00 5 4 1 0 500 ms 2 s complete" in found.words
-    assert "failed:1 local 2026-11-24 02:00:00 - - - - - - failed" in found.words
+    assert "r local 2026-11-24 02:00:00 complete ! worth a look - 5 4 1 0 500 ms 2 s" in found.words
+    assert "failed:1 local 2026-11-24 02:00:00 failed ✗ wrong - - - - - - -" in found.words
     assert "without-report" not in found.words
 
 
@@ -400,7 +385,7 @@ def test_the_newest_execution_stands_in_its_place(run: Run) -> None:
     assert sections == ["30_status", "50_failures", "provenance"]
     assert "after the resume" in whole.text
     assert "outdated" not in whole.text
-    earlier = [address for address in whole.values("href") if not address.startswith("#")]
+    earlier = [address for address in whole.values("href") if "-" in address and not address.startswith("#")]
     assert earlier == ["30_status-2.html", "30_status-9.html", "30_status-10.html"]
     assert all("outdated" in (run.folder / name).read_text() for name in earlier)
     assert "Where 30_status-2, 2026-11-24 02:00:00" in whole.words
@@ -444,7 +429,7 @@ def test_the_contents_say_how_it_ended(cells: list[Any], noted: dict[str, Any], 
     """A notebook that may act is marked as a dry run or not, and any that failed or was killed as that."""
     found = page(run, "51_redrive", prose("# Redrive"), *cells, **noted)
     assert found.mark == mark
-    assert f"Redrive 51_redrive{', ' + mark if mark else ''} Parameters" in Html(index(run, [found])).words
+    assert f"Redrive 51_redrive{' , ' + mark if mark else ''} The second link" in Html(index(run, [found])).words
 
 
 def test_an_interrupt_has_no_traceback(run: Run) -> None:
@@ -472,9 +457,9 @@ def test_what_was_printed_is_read_again(run: Run) -> None:
     """All that a notebook printed, in order, without bars and tables; nothing of one that was not begun."""
     page(run, "51_redrive", prose("# Redrive"), code(printed("one\n\n"), printed("a bar", "stderr"), table("two")))
     page(run, "30_status", code(printed("one\n")), code(printed("two")))
-    assert pages.printed(run.folder / "51_redrive.ipynb") == "one\n"
-    assert pages.printed(run.folder / "30_status.ipynb") == "one\ntwo\n"
-    assert pages.printed(run.folder / "40_latency.ipynb") == ""
+    assert executed.printed(run.folder / "51_redrive.ipynb") == "one\n"
+    assert executed.printed(run.folder / "30_status.ipynb") == "one\ntwo\n"
+    assert executed.printed(run.folder / "40_latency.ipynb") == ""
 
 
 # --- what a run's own record tells --------------------------------------------------------------------------------
