@@ -40,9 +40,9 @@ class Lab:
     project: Path
     address: str  #: Of its start page, with its token
 
-    def open(self, visit: Callable[..., Visit], name: str, *, dark: bool = False) -> Visit:
+    def open(self, visit: Callable[..., Visit], name: str) -> Visit:
         """Open a notebook in a window of its own, and wait until its kernel is there."""
-        seen = visit(1280, 900, dark=dark)
+        seen = visit(1280, 900)
         seen.page.set_default_timeout(DEADLINE_S * 1000)
         # A workspace of its own: what another test left open is none of this one's business.
         path = f"/lab/workspaces/{name}-{time.monotonic_ns()}/tree/notebooks/{name}.ipynb"
@@ -181,9 +181,9 @@ def test_the_parameters_are_a_form(lab: Lab, visit: Callable[..., Visit]) -> Non
 
 def test_a_run_from_submit_to_latency(lab: Lab, visit: Callable[..., Visit]) -> None:
     """20_submit, 30_status and 40_latency run by the menu: no cell ends with an error, and every figure is seen."""
-    pictures = {}
+    pictures, bars = {}, {}
     for name in ("20_submit", "30_status", "40_latency"):
-        seen = lab.open(visit, name, dark=name == "30_status")
+        seen = lab.open(visit, name)
         run_all(seen.page)
         cells = lab.saved(seen.page, name)
         assert errors(cells) == []
@@ -193,9 +193,11 @@ def test_a_run_from_submit_to_latency(lab: Lab, visit: Callable[..., Visit]) -> 
             images.nth(n).scroll_into_view_if_needed()
             assert images.nth(n).evaluate("one => one.complete && one.naturalWidth") > 300
         assert images.count() == pictures[name] or name != "40_latency"
+        bars[name] = seen.page.locator(".jupyter-widgets [role=progressbar], .widget-hprogress").count()
         seen.screenshot(f"lab-{name}")
         assert (seen.errors, seen.strangers) == ([], [])
     assert pictures["40_latency"] >= 5
+    assert bars == {"20_submit": 1, "30_status": 1, "40_latency": 0}
     run = runs.find("", lab.project / "runs")
     assert run.results()["ledger"]["closed"]
     assert pd.notna(run.load("tasks")["finished_at"]).all()
