@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -139,8 +140,11 @@ def test_it_opens_on_a_start_page(lab: Lab, visit: Callable[..., Visit]) -> None
     seen.page.goto(lab.address)
     expect(seen.page.get_by_role("heading", name="Start here")).to_be_visible()
     expect(seen.page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle")
-    # A kernel is started for it, and nobody is asked about news of JupyterLab's makers.
+    # Nobody is asked about news of JupyterLab's makers, and the package index is asked for nothing.
     expect(seen.page.locator(".Toastify__toast, .jp-Dialog")).to_have_count(0)
+    told = json.loads(seen.page.locator("#jupyter-config-data").text_content() or "")
+    assert "@jupyterlab/apputils-extension:announcements" in told["disabledExtensions"]
+    assert told["extensionManager"]["name"] == "read-only"
     run_all(seen.page)
     table = seen.page.locator(".jp-OutputArea table").last
     expect(table).to_contain_text("local answers: http://127.0.0.1:")
