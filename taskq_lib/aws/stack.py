@@ -144,16 +144,32 @@ def preview(target: Target, name: str = DEFAULT_NAME, parameters: Mapping[str, o
 def execute(planned: Preview, progress: Callable[[str], None] = print) -> Stack:
     """Execute a previewed change set and wait for it; `progress` is told each new status.
 
-    No change is a success. Raises `StackFailed` with the events that say why.
+    No change is a success. A call that was interrupted may be made again: it goes on waiting, or finds it done.
+    Raises `StackFailed` with the events that say why, `BadInput` where the stack has become another since.
     """
     target, name = planned.target, planned.name
     if planned.change_set is not None:
         since = time.time()
-        target.client("cloudformation").execute_change_set(ChangeSetName=planned.change_set)
+        is_new = _begin(target, planned.change_set)
         status = _settled(target, name, progress)
         if status not in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
             raise StackFailed(f"Stack {name!r} ended as {status}. {_reasons(target, name, since)}")
+        if not is_new and (live := describe(target, name)).parameters != planned.parameters:
+            raise BadInput(
+                f"Stack {live.name!r} was changed since this was planned.", "Plan again; nothing was changed."
+            )
     return describe(target, name)
+
+
+def _begin(target: Target, change_set: str) -> bool:
+    """Execute a change set; returns False where that was begun before. It is gone once it is done."""
+    try:
+        target.client("cloudformation").execute_change_set(ChangeSetName=change_set)
+    except ClientError as error:
+        if error.response["Error"]["Code"].removesuffix("Exception") in {"InvalidChangeSetStatus", "ChangeSetNotFound"}:
+            return False
+        raise
+    return True
 
 
 def discard(planned: Preview) -> None:

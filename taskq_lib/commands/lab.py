@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
         try:
             return server.wait()
         finally:
-            _end(server)
+            end(server)
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
+def end(server: subprocess.Popen[bytes]) -> None:
     """End JupyterLab; told to while it starts a kernel it may wait for ever. Kernels end when it is gone."""
     server.terminate()
     try:

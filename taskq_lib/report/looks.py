@@ -32,7 +32,7 @@ def register() -> None:
     if shell is None or shell.display_formatter is None:
         return
     html, plain = (shell.display_formatter.formatters[kind] for kind in ("text/html", "text/plain"))
-    for (module, name), facts in _FACTS.items():
+    for (module, name), facts in BY_NAME.items():
         html.for_type_by_name(module, name, lambda value, facts=facts: show.facts(facts(value)).data)
         plain.for_type_by_name(
             module, name, lambda value, printer, _cycle, facts=facts: printer.text(text(facts(value)))
@@ -66,8 +66,8 @@ def _stack(stack: Stack) -> Facts:
 
 def _preview(preview: Preview) -> Facts:
     changes = preview.changes
-    named = [f"{row.action} {row.resource} ({row.type})" for row in changes.head(10).itertuples()]
-    more = [f"and {len(changes) - 10:,} more"] * (len(changes) > 10)
+    named = [f"{row.action} {row.resource} ({row.type})" for row in changes.head(5).itertuples()]
+    more = [f"and {len(changes) - 5:,} more"] * (len(changes) > 5)
     return {"stack": preview.name, "change": preview.kind, "resources": ", ".join([*named, *more]) or "none"}
 
 
@@ -135,7 +135,8 @@ def _fields(value: Any) -> Facts:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-_FACTS: dict[tuple[str, str], Callable[[Any], Facts]] = {
+#: Module and name of a class, and what is said of a value of it.
+BY_NAME: dict[tuple[str, str], Callable[[Any], Facts]] = {
     ("taskq_lib.aws.target", "Target"): _target,
     ("taskq_lib.aws.stack", "Stack"): _stack,
     ("taskq_lib.aws.stack", "Preview"): _preview,

@@ -21,8 +21,8 @@ def environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.ChainableUndefined
     )
     filters = (
-        words.utc, words.seconds, words.percent, words.count, words.code, words.figure, words.between, words.selection,
-        words.counts, summary.objective,
+        words.utc, words.seconds, words.percent, words.count, words.code, words.figure, words.change,
+        words.between, words.selection, words.counts, summary.objective,
     )  # fmt: skip
     found.filters |= {function.__name__: function for function in filters}
     found.globals |= {"marks": markdown.MARKS, "policy": _POLICY}

@@ -123,11 +123,13 @@ def create(run_id: str = "", root: str | Path = DEFAULT_ROOT, **sections: Any) -
 def find(run_id: str = "", root: str | Path = DEFAULT_ROOT) -> Run:
     """Return a run by its id, or the newest where the id is empty; raises `RunNotFound`.
 
-    The newest is one that submitted tasks, where there is any: a redrive of the whole queue keeps a folder as well.
+    The newest is one that sent tasks, where there is any: a redrive of the whole queue keeps a folder as well, and so
+    does a submit whose plan was made and not carried out, or made again.
     """
     known = listed(root)
     if not run_id and known:
-        return next((run for run in known if run.manifest.is_file()), known[0])
+        planned = [run for run in known if run.manifest.is_file()]
+        return next(filter(_has_sent, planned), None) or next(iter(planned), known[0])
     for run in known:
         if run.id == run_id:
             return run
@@ -236,6 +238,11 @@ def _there(run_id: str, root: str | Path) -> Run | None:
     """Return the run of this id where it has a folder; an id that is none has no folder, whatever path it spells."""
     folder = root_folder(root) / run_id
     return Run(id=run_id, folder=folder) if is_id(run_id) and folder.is_dir() else None
+
+
+def _has_sent(run: Run) -> bool:
+    # The journal, or what was made of it.
+    return any(run.folder.glob("sends.*"))
 
 
 def _exists(run: Run) -> RunExists:

@@ -93,7 +93,7 @@ def main() -> None:
     # As the kernel itself sets it, before matplotlib is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     kernelapp = importlib.import_module("ipykernel.kernelapp")
-    for name in ("taskq_lib.plots", "taskq_lib.report.data"):
+    for name in ("taskq_lib.plots", "taskq_lib.report.data", "taskq_lib.report.form"):
         # What cannot be imported is the notebook's to say.
         with suppress(ImportError):
             importlib.import_module(name)

@@ -67,9 +67,10 @@ class Summary:
         """The whole in one sentence."""
         if self.tone in {Tone.PLAIN, Tone.GOOD}:
             return "All is in order."
-        gravest = next(answer for answer in self.answers if answer.tone is self.tone)
-        said = re.sub(r"^(Yes|No|Not known|Not yet known): ", "", gravest.short)
-        return f"{'Something is wrong' if self.tone is Tone.BAD else 'Worth a look'}: {said}"
+        if self.tone is Tone.CAUTION:
+            return f"Worth a look: {_begun(next(one for one in self.answers if one.tone is self.tone).short)}"
+        told = "; ".join(_begun(answer.short).rstrip(".") for answer in self.answers if answer.tone is Tone.BAD)
+        return f"Something is wrong: {told}."
 
 
 def of(results: Mapping[str, Any]) -> Summary:
@@ -105,8 +106,11 @@ def _worked(results: Mapping[str, Any]) -> Answer:
 def _slow(results: Mapping[str, Any]) -> Answer:
     question, row = "How slow was it?", _section(results, "latency", "end_to_end_s")
     n, median, p99 = row.get("n"), row.get("p50"), row.get("p99")
-    more = [*_censored(results, row), *_says(results, "slowest"), *_says(results, "clocks")]
-    tone = Tone.CAUTION if _says(results, "clocks") or _censored(results, row) else Tone.PLAIN
+    # Clocks always differ; a person need know where it shows.
+    n_negative = _section(results, "clocks").get("n_negative")
+    clocks = _says(results, "clocks") if is_number(n_negative) and n_negative else []
+    more = [*_censored(results, row), *_says(results, "slowest"), *clocks]
+    tone = Tone.CAUTION if clocks or _censored(results, row) else Tone.PLAIN
     if not n or not (is_number(median) or is_number(row.get("max"))):
         return _answer(question, "Not known: no task has come to its end.", Tone.CAUTION, *more)
     intervals = _section(row, "intervals")
@@ -138,10 +142,7 @@ def _failed(results: Mapping[str, Any]) -> Answer:
     if len(rows) > _N_SIGNATURES:
         more.append(Note(f"{len(rows) - _N_SIGNATURES} more error signatures are below."))
     rate = f", {words.percent(rates.get('tasks'))} of those that ended" if is_number(rates.get("tasks")) else ""
-    all_failed = ledger.get("completed") == 0
-    return _answer(
-        question, f"{words.tasks(dead)} failed for good{rate}.", Tone.BAD if all_failed else Tone.CAUTION, *more
-    )
+    return _answer(question, f"{words.tasks(dead)} failed for good{rate}.", Tone.CAUTION, *more)
 
 
 def _lost(results: Mapping[str, Any]) -> Answer:
@@ -176,9 +177,10 @@ def _compared(results: Mapping[str, Any]) -> Answer:
         "not enough data": ("Not enough data to say.", Tone.CAUTION),
     }.get(str(found.get("verdict")), ("Nothing to compare with yet.", Tone.PLAIN))
     more: list[str | Note] = [*_says(results, "compare")]
-    changed = [row for row in _rows(found, "changed") if row.get("what")]
+    changed = [str(row["what"]) for row in _rows(found, "changed") if row.get("what")]
     if changed:
-        more.append(Note("Changed in between:", ", ".join(str(row["what"]) for row in changed)))
+        rest = f" and {len(changed) - _N_IDS} more" if len(changed) > _N_IDS else ""
+        more.append(Note("Changed in between:", ", ".join(changed[:_N_IDS]) + rest))
     history = results.get("changes")
     if isinstance(history, Sequence) and not isinstance(history, str):
         more += map(str, history)
@@ -195,7 +197,7 @@ def _objectives(results: Mapping[str, Any]) -> Answer | None:
     more += [Note("Not enough data:", objective(row)) for row in unsure]
     n_met = len(rows) - len(missed) - len(unsure)
     tone = Tone.BAD if missed else Tone.CAUTION if unsure else Tone.GOOD
-    return _answer("Were the objectives met?", f"{n_met} of {len(rows)} met.", tone, *more)
+    return _answer("Were the objectives met?", f"{n_met} of {len(rows)} objectives met.", tone, *more)
 
 
 def objective(row: Mapping[str, Any]) -> str:
@@ -228,6 +230,12 @@ def _sure_share(row: Mapping[str, Any]) -> str:
 def _says(results: Mapping[str, Any], name: str) -> list[str]:
     said = _section(results, name).get("says")
     return [str(said)] if said else []
+
+
+def _begun(short: str) -> str:
+    """Return an answer as the rest of a sentence, without the yes or no that belongs to its question."""
+    said = re.sub(r"^(Yes|No|Not known|Not yet known): ", "", short)
+    return f"{said[:1].lower()}{said[1:]}"
 
 
 def _are(n: float) -> str:

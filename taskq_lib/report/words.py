@@ -26,9 +26,17 @@ def count(value: object) -> str:
     return f"{value:,}" if is_number(value) else str(value)
 
 
-def figure(value: object) -> str:
-    """Write a number of no stated unit to four significant digits; `-` where it is none."""
-    return f"{value:,.4g}" if is_number(value) else "-"
+def figure(value: object, unit: object = "") -> str:
+    """Write a figure by its unit: `s`, `share` or another one, such as `1/s`; `-` where it is no number."""
+    if unit in {"s", "share"}:
+        return seconds(value) if unit == "s" else percent(value)
+    rate = "/s" if unit == "1/s" else ""
+    return f"{value:,.4g}{' ' * bool(rate)}{rate}" if is_number(value) else "-"
+
+
+def change(value: object, unit: object = "") -> str:
+    """Write a difference with its sign: in per cent of the baseline, of a `share` in percentage points."""
+    return f"{100 * value:+,.3g} {'points' if unit == 'share' else '%'}" if is_number(value) else "-"
 
 
 def between(bounds: object, write: Any = seconds) -> str:

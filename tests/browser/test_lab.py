@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -40,9 +41,9 @@ class Lab:
     project: Path
     address: str  #: Of its start page, with its token
 
-    def open(self, visit: Callable[..., Visit], name: str, *, dark: bool = False) -> Visit:
+    def open(self, visit: Callable[..., Visit], name: str) -> Visit:
         """Open a notebook in a window of its own, and wait until its kernel is there."""
-        seen = visit(1280, 900, dark=dark)
+        seen = visit(1280, 900)
         seen.page.set_default_timeout(DEADLINE_S * 1000)
         # A workspace of its own: what another test left open is none of this one's business.
         path = f"/lab/workspaces/{name}-{time.monotonic_ns()}/tree/notebooks/{name}.ipynb"
@@ -139,8 +140,11 @@ def test_it_opens_on_a_start_page(lab: Lab, visit: Callable[..., Visit]) -> None
     seen.page.goto(lab.address)
     expect(seen.page.get_by_role("heading", name="Start here")).to_be_visible()
     expect(seen.page.locator(".jp-StatusBar-Widget")).to_contain_text("| Idle")
-    # A kernel is started for it, and nobody is asked about news of JupyterLab's makers.
+    # Nobody is asked about news of JupyterLab's makers, and the package index is asked for nothing.
     expect(seen.page.locator(".Toastify__toast, .jp-Dialog")).to_have_count(0)
+    told = json.loads(seen.page.locator("#jupyter-config-data").text_content() or "")
+    assert "@jupyterlab/apputils-extension:announcements" in told["disabledExtensions"]
+    assert told["extensionManager"]["name"] == "read-only"
     run_all(seen.page)
     table = seen.page.locator(".jp-OutputArea table").last
     expect(table).to_contain_text("local answers: http://127.0.0.1:")
@@ -181,9 +185,9 @@ def test_the_parameters_are_a_form(lab: Lab, visit: Callable[..., Visit]) -> Non
 
 def test_a_run_from_submit_to_latency(lab: Lab, visit: Callable[..., Visit]) -> None:
     """20_submit, 30_status and 40_latency run by the menu: no cell ends with an error, and every figure is seen."""
-    pictures = {}
+    pictures, bars = {}, {}
     for name in ("20_submit", "30_status", "40_latency"):
-        seen = lab.open(visit, name, dark=name == "30_status")
+        seen = lab.open(visit, name)
         run_all(seen.page)
         cells = lab.saved(seen.page, name)
         assert errors(cells) == []
@@ -193,9 +197,11 @@ def test_a_run_from_submit_to_latency(lab: Lab, visit: Callable[..., Visit]) -> 
             images.nth(n).scroll_into_view_if_needed()
             assert images.nth(n).evaluate("one => one.complete && one.naturalWidth") > 300
         assert images.count() == pictures[name] or name != "40_latency"
+        bars[name] = seen.page.locator(".jupyter-widgets [role=progressbar], .widget-hprogress").count()
         seen.screenshot(f"lab-{name}")
         assert (seen.errors, seen.strangers) == ([], [])
     assert pictures["40_latency"] >= 5
+    assert bars == {"20_submit": 1, "30_status": 1, "40_latency": 0}
     run = runs.find("", lab.project / "runs")
     assert run.results()["ledger"]["closed"]
     assert pd.notna(run.load("tasks")["finished_at"]).all()

@@ -136,6 +136,27 @@ def test_a_stack_that_was_only_previewed_can_be_deployed(target: Target, name: s
     assert deploy(target, name).status == "CREATE_COMPLETE"
 
 
+def test_a_plan_that_is_carried_out_again_is_found_done(target: Target, name: str) -> None:
+    """A cell that deploys can be run again: what its plan asks for is there; a plan that was overtaken is refused."""
+    deploy(target, name)
+    plan = stack.preview(target, name, {"BatchSize": 5})
+    first = stack.execute(plan, progress=lambda _status: None)
+    assert stack.execute(plan, progress=lambda _status: None) == first
+    assert first.parameters["BatchSize"] == "5"
+    deploy(target, name, BatchSize=6)
+    with pytest.raises(BadInput, match=f"Stack {name!r} was changed since this was planned"):
+        stack.execute(plan, progress=lambda _status: None)
+    assert stack.describe(target, name).parameters["BatchSize"] == "6"
+
+
+def test_a_plan_that_is_discarded_again_is_gone(target: Target, name: str) -> None:
+    """A cell that only previews can be run again: neither the change set nor an empty stack is left."""
+    plan = stack.preview(target, name)
+    for _ in range(2):
+        stack.discard(plan)
+    assert name not in stacks_of(target)
+
+
 def test_an_update_keeps_what_it_is_not_told(target: Target, name: str) -> None:
     """An update changes the value that is given and keeps those of earlier ones; its preview says what changes."""
     deploy(target, name, MaxAttempts=5, RetryBaseSeconds=7)

@@ -199,7 +199,7 @@ def test_the_list_of_runs_names_it(complete: Report) -> None:
     """The page above lists the run with a link to its report."""
     listed = (complete.folder.parent / "index.html").read_text()
     assert re.findall(r'href="([^"]*)"', listed) == ["r/index.html"]
-    assert f'<td class="n">{N_TASKS}</td>' in listed
+    assert f'<td class="n" data-value="{N_TASKS}">{N_TASKS}</td>' in listed
     assert "<td>complete</td>" in listed
 
 

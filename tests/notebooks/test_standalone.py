@@ -120,6 +120,18 @@ def test_a_submit_makes_the_run_that_the_others_find(ran: dict[str, Any], run: R
         assert f"run {run.id}" in printed(ran[name])
 
 
+def test_nothing_is_there_for_somebody_to_click(ran: dict[str, Any]) -> None:
+    """What papermill ran has no form and no other widget, which a page would show empty: tables and text instead."""
+    for notebook in ran.values():
+        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+        assert not [output for output in outputs if any("widget" in kind for kind in output.get("data", {}))]
+        assert '<td style="text-align:left">runs_dir</td>' in outputs[0]["data"]["text/html"]
+    said = "".join(
+        output["text"] for cell in ran["20_submit"].cells for output in cell.get("outputs", []) if "text" in output
+    )
+    assert f"submit: 100%|██████████| {N_TASKS}/{N_TASKS}" in said
+
+
 def test_the_status_closes_the_ledger(ran: dict[str, Any], run: Run) -> None:
     """By itself the status waits for the newest run's tasks and accounts for each."""
     ledger = run.results()["ledger"]

@@ -140,7 +140,7 @@ def status_does(monkeypatch: pytest.MonkeyPatch, work: Callable[[], int]) -> int
         (["report", "-p", "transient_share=0.6", "-p", "permanent_share=0.6"], "crash_share is 1.2", ""),
         (["report", "--target", "azure"], "Parameter target is 'azure'; allowed is local or aws", ""),
         (["run", "51_redriv"], "There is no notebook '51_redriv'; nothing was run", "Did you mean '51_redrive'?"),
-        (["run", "zzz"], "There is no notebook 'zzz'; nothing was run", "There are 10_deploy, 11_doctor, 12_failover,"),
+        (["run", "zzz"], "There is no notebook 'zzz'; nothing was run", "There are 01_start, 10_deploy, 11_doctor,"),
         (["run", "52_pause_resume", "-p", "canary_n", "5"], "No notebook declares a parameter 'canary_n'", ""),
         (["run", "51_redrive", "-p", "canary_n", "-1"], "Parameter canary_n is -1; allowed is", ""),
         (

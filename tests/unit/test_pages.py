@@ -271,7 +271,7 @@ def test_the_index_of_a_failed_run_shows_the_failure(run: Run) -> None:
     found = page(run, "30_status", prose("# Where"), code(raised("The ledger is open")))
     source = index(run, [found], "30_status, cell 17: LedgerOpen: of 5 tasks 2 are still open")
     text = Html(source).words
-    assert "Something is wrong: it stopped with an error." in text
+    assert "Something is wrong: it stopped with an error; 2 tasks are still open." in text
     assert "It stopped with 30_status, cell 17: LedgerOpen: of 5 tasks 2 are still open" in text
     assert "Not yet known: 2 tasks are still open." in text
     assert "every task is accounted for" not in text
@@ -324,6 +324,40 @@ def test_the_index_says_what_failed_and_what_is_missing(run: Run) -> None:
     assert "Broken: <script> 5bc96056 max_attempts SEND_EMAIL 3" in found.words
     assert "1 of the dead letters came through the safety net" in found.words
     assert not [tag for tag, _ in found.elements if tag == "script"]
+
+
+def test_the_index_shows_what_others_have_found(run: Run) -> None:
+    """Intervals, objectives and a comparison each have a table with their units; without them there is none."""
+    row = {"n": 5, "p50": 0.5, "p90": 1.5, "p99": None, "max": 2.0, "intervals": {"p50": [0.4, 0.6], "p99": None}}
+    judged = {"metric": "end-to-end p50", "unit": "s", "ours": 0.5, "baseline": 0.4, "difference": 0.25, "low": 0.1}
+    failing = {
+        "metric": "failure rate",
+        "unit": "share",
+        "ours": 0.2,
+        "baseline": 0.1,
+        "difference": 0.1,
+        "verdict": "",
+    }
+    goal = {"task_type": "SEND_EMAIL", "share": 0.999, "within_s": 30.0, "n": 5, "attained": 0.8, "verdict": "missed"}
+    sections = {
+        "latency": {"end_to_end_s": row},
+        "objectives": [goal | {"low": 0.5, "high": 0.9, "budget_used": 2.0, "burn": 3.0}],
+        "compare": {
+            "verdict": "fail",
+            "baseline": ["a"],
+            "metrics": [judged | {"high": 0.4, "margin": 0.05, "verdict": "fail"}, failing],
+            "changed": [{"what": "commit", "ours": "b", "baseline": "c"}],
+        },
+    }
+    run.record(ledger=LEDGER, **sections)
+    words = Html(index(run, [])).words
+    assert "5 500 ms 400 ms to 600 ms 1.5 s - 2 s" in words
+    assert "SEND_EMAIL, 99.9 % within 30 s 5 80.00% 50.00% to 90.00% 200.00% 3.0 missed" in words
+    assert "end-to-end p50 500 ms 400 ms +25 % +10 % to +40 % +5 % fail" in words
+    assert "failure rate 20.00% 10.00% +10 points - - not judged" in words
+    assert "commit b c" in words
+    run.record(**dict.fromkeys(sections))
+    assert "Objectives" not in Html(index(run, [])).words
 
 
 def test_the_index_says_that_an_inventory_was_cut(run: Run) -> None:

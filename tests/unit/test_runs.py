@@ -47,6 +47,17 @@ def test_the_newest_run_is_one_that_submitted(tmp_path: Path) -> None:
     assert runs.find("audit", tmp_path).id == "audit"
 
 
+@pytest.mark.parametrize("kept", ["sends.jsonl", "sends.parquet"])
+def test_a_plan_that_was_not_carried_out_is_not_the_newest_run(kept: str, tmp_path: Path) -> None:
+    """A cell that plans a run and is run again leaves a run that sent nothing; what was sent is what is looked at."""
+    sent, planned = made("sent", tmp_path), made("planned", tmp_path)
+    for run in (sent, planned):
+        run.save("manifest", FRAME)
+    assert runs.find("", tmp_path) == planned
+    (sent.folder / kept).touch()
+    assert runs.find("", tmp_path) == sent
+
+
 def test_reading_an_old_run_again_does_not_make_it_the_newest(tmp_path: Path) -> None:
     """What is kept later in the folder of an older run changes nothing about which run is the newest."""
     older, newer = made("older", tmp_path), made("newer", tmp_path)

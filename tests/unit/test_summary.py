@@ -38,11 +38,12 @@ def test_a_good_run_is_in_order() -> None:
 
 def test_where_the_slowest_spend_their_time_is_said() -> None:
     """What the latency part says of the slowest tasks and of the clocks goes with the latency."""
-    says = {"slowest": {"says": "The slowest 1 % wait."}, "clocks": {"says": "Clocks differ by 1 h."}}
+    says = {"slowest": {"says": "The slowest 1 % wait."}, "clocks": {"n_negative": 3, "says": "Clocks differ by 1 h."}}
     slow = answers(**says)[SLOW]
     assert "The slowest 1 % wait." in told(slow)
     assert "Clocks differ by 1 h." in told(slow)
     assert slow.tone is Tone.CAUTION
+    assert "Clocks" not in told(answers(clocks={"n_negative": 0, "says": "Clocks differ."})[SLOW])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_where_the_slowest_spend_their_time_is_said() -> None:
         ({"ledger": None}, "Worth a look: its tasks were not counted yet.", Tone.CAUTION),
         (
             {"ledger": LEDGER | {"submitted": 0, "completed": 0}},
-            "Worth a look: Nothing was submitted.",
+            "Worth a look: nothing was submitted.",
             Tone.CAUTION,
         ),
         (
@@ -77,8 +78,13 @@ def test_where_the_slowest_spend_their_time_is_said() -> None:
             "Something is wrong: 1 task is still open.",
             Tone.BAD,
         ),
-        ({"compare": {"verdict": "fail"}}, "Something is wrong: Worse than before.", Tone.BAD),
-        ({"compare": {"verdict": "not enough data"}}, "Worth a look: Not enough data to say.", Tone.CAUTION),
+        ({"compare": {"verdict": "fail"}}, "Something is wrong: worse than before.", Tone.BAD),
+        ({"compare": {"verdict": "not enough data"}}, "Worth a look: not enough data to say.", Tone.CAUTION),
+        (
+            {"compare": {"verdict": "fail"}, "state": "interrupted"},
+            "Something is wrong: it was interrupted; worse than before.",
+            Tone.BAD,
+        ),
         ({"compare": {"verdict": "pass"}}, "All is in order.", Tone.GOOD),
         ({"compare": {"verdict": "no baseline"}}, "All is in order.", Tone.GOOD),
     ],
@@ -143,7 +149,7 @@ def test_objectives_are_met_or_missed() -> None:
     missed = met | {"task_type": "B", "attained": 0.9, "low": 0.85, "high": 0.94, "verdict": "missed"}
     unknown = met | {"task_type": "C", "verdict": "not enough data"}
     last = answers(objectives=[met, missed, unknown])[-1]
-    assert last.short == "1 of 3 met."
+    assert last.short == "1 of 3 objectives met."
     assert "Missed, 90.00% (95 % interval 85.00% to 94.00%): B, 99 % within 30 s" in told(last)
     assert "Not enough data: C, 99 % within 30 s" in told(last)
     assert len(answers()) == len(answers(objectives=[])) == 5
