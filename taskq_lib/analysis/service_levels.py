@@ -17,7 +17,7 @@ from taskq_worker.contract import task_types
 #: Names every task, whatever its type.
 ALL = "all"
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_FORM = re.compile(r"([^:]+):(\d{1,2}(?:\.\d{1,6})?)%:(\d{1,9}(?:\.\d{1,6})?)(ms|s|min|h)")
+_FORM = re.compile(r"([^:]+):(\d{1,2}(?:\.\d{1,6})?)%:(\d{1,9}(?:\.\d{1,6})?)(ms|s|min|h)", re.ASCII)
 #: Of the tasks that are decided, the last ones by their time of enqueueing show how fast the budget is used now.
 _LAST = 5
 
