@@ -34,7 +34,7 @@ LOOKS = {
 }
 
 #: Inches above small multiples, for their title, and below them, for the scale, its label and the legend.
-_ABOVE, _BELOW = 0.72, 0.92
+_ABOVE, _BELOW = 0.62, 0.88
 
 #: A label from outside is cut to so many characters.
 _MAX_LABEL = 40
@@ -52,10 +52,10 @@ def style() -> None:
 
 def _draw_once() -> None:
     """Let notebooks show figures as they are: to crop them, IPython would lay out and measure each a second time."""
-    kernel = sys.modules.get("matplotlib_inline.backend_inline")
-    if kernel is not None:
-        kernel.InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
-        kernel.set_matplotlib_formats("png")
+    if "ipykernel" in sys.modules:
+        from matplotlib_inline.config import InlineBackend  # noqa: PLC0415 - there only where a notebook runs
+
+        InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None}
 
 
 def describe(ax: Axes) -> str:
@@ -84,10 +84,7 @@ def panels(counts: Sequence[int], columns: int, height: float) -> list[Axes]:
     """
     rows = [-(-count // columns) for count in counts]
     figure_height = _ABOVE + _BELOW + height * sum(rows)
-    placed = {
-        "left": 0.1, "right": 0.985, "top": 1 - _ABOVE / figure_height, "bottom": _BELOW / figure_height,
-        "wspace": 0.08, "hspace": 0.42,
-    }  # fmt: skip
+    placed = {"left": 0.1, "right": 0.985, "wspace": 0.08, "hspace": 0.42}
     size = (8, figure_height)
     grid = plt.subplots(sum(rows), columns, sharex=True, sharey=True, squeeze=False, figsize=size, gridspec_kw=placed)[
         1
@@ -107,11 +104,14 @@ def head_panels(used: Sequence[Axes], title: str, x: str, y: str) -> None:
     if figure is None:
         raise ValueError("these axes were removed from their figure")
     named = dict(pair for ax in used for pair in zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-    inch = 1 / figure.get_figheight()
-    figure.suptitle(title, x=0.01, y=1 - 0.08 * inch, ha="left", va="top", fontweight="bold", fontsize=11.5)
-    figure.supxlabel(x, y=0.33 * inch, va="bottom", fontsize=10.5)
+    below = _BELOW + 0.22 * (-(-len(named) // 4) - 1)
+    height = figure.get_figheight() - _BELOW + below
+    figure.set_figheight(height)
+    figure.subplots_adjust(top=1 - _ABOVE / height, bottom=below / height)
+    figure.suptitle(title, x=0.01, y=1 - 0.08 / height, ha="left", va="top", fontweight="bold", fontsize=11.5)
+    figure.supxlabel(x, y=(below - 0.55) / height, va="bottom", fontsize=10.5)
     figure.supylabel(y, x=0.005, fontsize=10.5)
-    figure.legend(named.values(), named, loc="lower left", bbox_to_anchor=(0.005, 0), ncols=6, columnspacing=1.2)
+    figure.legend(named.values(), named, loc="lower left", bbox_to_anchor=(0.005, 0), ncols=4, columnspacing=1.2)
 
 
 def nothing(ax: Axes, sentence: str) -> Axes:

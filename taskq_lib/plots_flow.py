@@ -94,6 +94,7 @@ def failures_over_time(parts: Mapping[str, pd.DataFrame], marks: pd.DataFrame) -
     start = np.concatenate([days(frame["at"]) for frame in parts.values()])
     width_s = float(next(iter(parts.values()))["interval_s"].iloc[0])
     end = start.max() + width_s / 86_400
+    first = min(frame["at"].iloc[0] for frame in parts.values())
     margin = _MARGIN * (end - start.min())
     at = days(marks["at"])
     seen = marks[(at >= start.min() - margin) & (at <= end + margin)]
@@ -110,19 +111,24 @@ def failures_over_time(parts: Mapping[str, pd.DataFrame], marks: pd.DataFrame) -
     used[0].yaxis.set_major_formatter(PERCENT)
     time_axis(used[0], np.concatenate([start, [end], days(seen["at"])]), "time", n_ticks=5)
     used[0].set_xlabel("")
-    head_panels(used, f"Failed attempts, in intervals of {seconds(width_s)}", "time (UTC)", "share of ended attempts")
+    for ax in used:
+        ax.xaxis.get_offset_text().set_visible(False)
+    title, when = f"Failed attempts, in intervals of {seconds(width_s)}", f"time (UTC), {first:%Y-%m-%d}"
+    head_panels(used, title, when, "share of ended attempts")
     return used
 
 
 def _draw_rate(ax: Axes, frame: pd.DataFrame, width_s: float) -> None:
-    """Draw the share of each interval as a step and its interval as a shade, with gaps where nothing ended."""
+    """Draw the share of each interval as a step, where it is of ten or more, and its 95 % interval as a shade."""
     edges = np.append(days(frame["at"]), days(frame["at"])[-1] + width_s / 86_400)
     low, high, rate = (np.append(frame[name], frame[name].iloc[-1]) for name in ("low", "high", "failure_rate"))
     known: NDArray[np.bool_] = ~np.isnan(rate)
     ax.fill_between(
         edges, low, high, where=known.tolist(), step="post", color=RED, alpha=0.2, linewidth=0, label="95 % interval"
     )
-    ax.plot(edges, rate, color=RED, drawstyle="steps-post", label="failed or lost")
+    # A step ends where the next one begins, also where that one is not drawn.
+    ax.stairs(frame["failure_rate"].where(frame["n_ended"] >= _FEW), edges, color=RED, linewidth=1.5, baseline=None)
+    ax.plot([], [], color=RED, label=f"failed or lost, of {_FEW} or more")
 
 
 def _largest(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

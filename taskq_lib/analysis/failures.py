@@ -67,7 +67,8 @@ def over_time(attempts: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     Columns: `group` (str; "all" when `by` is None), `at` (start of the interval), `interval_s` (its length, the same on
     every row), `n_ended`, `n_failed` (int64), and `failure_rate` with its 95 % Wilson interval `low`..`high` (0..1; NaN
     where no attempt ended). An attempt is counted when it ended or, if it was lost, when it began; one that has no time
-    is not. There are about 10 to 25 intervals, so that each holds attempts enough. Without attempts there is no row.
+    is not. There are 25 intervals at most, and fewer where they would hold less than 40 attempts on average. Without
+    attempts there is no row.
 
     Raises `BadInput` for a missing column or an unknown `by`.
     """
@@ -77,8 +78,9 @@ def over_time(attempts: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     key, bad = group_key(attempts, by)[known], (attempts["outcome"] != "completed").to_numpy()[known]
     us = at[known].dt.as_unit("us").astype("int64").to_numpy()
     first, last = (int(us.min()), int(us.max())) if us.size else (0, 0)
-    # An interval of the ladder that gives about 100, four times as long.
-    width = 4 * round(1e6 * interval_s_for((last - first) / 1e6))
+    # The ladder's interval that gives about 100, of a span that is as many times longer as there are to be fewer.
+    fewer = 100 / min(25, max(5, us.size / 40))
+    width = round(1e6 * interval_s_for(fewer * (last - first) / 1e6))
     start, groups = first // width * width, (key.cat.categories if us.size else key.cat.categories[:0])
     n = (last - start) // width + 1
     place = key.cat.codes.to_numpy().astype(np.int64) * n + (us - start) // width

@@ -14,6 +14,7 @@ from taskq_lib.aws.target import connect
 from taskq_lib.report.data import Data
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
+from taskq_worker.contract import BreakerState
 
 #: marks: when, which kind (deploy, pause, resume, redrive or breaker), and what exactly.
 COLUMNS: dict[str, Any] = {"at": TIME, "kind": "str", "what": "str"}
@@ -72,5 +73,8 @@ def _of_stack(chosen: Mapping[str, Value]) -> Iterator[_Row]:
 
 
 def _transitions(frame: pd.DataFrame) -> Iterator[_Row]:
-    for at, kind, state in zip(frame["at"], frame["task_type"], frame["state"], strict=True):
+    # The first that a breaker remembers is that it was made, closed: no event.
+    is_made = (frame["state"] == str(BreakerState.CLOSED)) & ~frame["task_type"].duplicated()
+    changes = frame[~is_made]
+    for at, kind, state in zip(changes["at"], changes["task_type"], changes["state"], strict=True):
         yield at.isoformat(), "breaker", f"{kind}: {state}"
