@@ -56,7 +56,7 @@ def cumulative_flow(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     at = days(frame["at"])
     bands = [
         ("completed", "final", RED, "xx", "dead-lettered"),
-        ("final", "started", ORANGE, "//", "in progress or waiting for a retry"),
+        ("final", "started", ORANGE, "//", "in progress or retrying"),
         ("started", "enqueued", BLUE, "", "waiting"),
     ]
     ax.fill_between(at, frame["completed"], color=GREEN, alpha=0.35, linewidth=0, label="completed")

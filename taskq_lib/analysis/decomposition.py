@@ -67,17 +67,17 @@ def by_attempt(attempts: pd.DataFrame) -> pd.DataFrame:
         "processing_s": in_seconds(attempts["finished_at"] - attempts["started_at"]),
         "gap_s": in_seconds(_gaps(attempts)),
     }
-    tables: list[pd.DataFrame] = []
-    for part, values in parts.items():
-        known = values.notna()
-        grouped = values[known].groupby(attempts.loc[known, "attempt"].astype("int64"))
-        table = grouped.quantile(np.array([0.5, 0.99])).unstack().reindex(columns=[0.5, 0.99])
-        table.columns = pd.Index(["p50", "p99"])
-        table = table.assign(n=grouped.size(), max=grouped.max(), part=part, order=len(tables))
-        tables.append(table.rename_axis("attempt").reset_index())
-    found = carried(pd.concat(tables), (0.5, 0.99)).sort_values(["attempt", "order"], ignore_index=True)
-    columns = {"attempt": "int64", "part": "str", "n": "int64", "p50": "float64", "p99": "float64", "max": "float64"}
-    return found[list(columns)].astype(columns)
+    number, rows = attempts["attempt"].to_numpy(dtype="int64", na_value=0), []
+    for attempt in np.flatnonzero(np.bincount(number)):
+        of_number = number == attempt
+        for part, values in parts.items():
+            known = values.to_numpy(dtype="float64")[of_number]
+            known = known[~np.isnan(known)]
+            if known.size:
+                rows.append((attempt, part, known.size, *np.quantile(known, (0.5, 0.99)), known.max()))
+    columns = ["attempt", "part", "n", "p50", "p99", "max"]
+    types = dict.fromkeys(columns, "float64") | {"attempt": "int64", "part": "str", "n": "int64"}
+    return carried(pd.DataFrame(rows, columns=columns).astype(types), (0.5, 0.99))
 
 
 def slowest(bands: pd.DataFrame) -> dict[str, object] | None:

@@ -1,6 +1,7 @@
 """How long tasks wait, run and take in all: from raw timestamps, with the number of tasks behind every figure."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,11 +114,15 @@ def summary(tasks: pd.DataFrame) -> dict[str, dict[str, object]]:
     For each duration `n`, `p50`, `p90`, `p99`, `max` (seconds, or None), `n_negative` and `n_censored`; `intervals`
     (of each percentile its two ends, or None) and, for a percentile that is None, the reason in `why_not`.
     """
-    table = percentiles(durations(tasks)).set_index("duration").drop(columns="group")
-    return {str(duration): _summed(row) for duration, row in zip(table.index, table.to_dict("records"), strict=True)}
+    return record(percentiles(durations(tasks)))
 
 
-def _summed(row: Mapping[Hashable, float]) -> dict[str, object]:
+def record(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Give what `summary` gives from a table of `percentiles` of all tasks together, with the percentiles `SHARES`."""
+    return {str(row["duration"]): _summed(row) for row in table.to_dict("records")}
+
+
+def _summed(row: Mapping[Hashable, Any]) -> dict[str, object]:
     names = {f"p{100 * share:g}": share for share in SHARES}
     lacking = {name: why_not(share, int(row["n"])) for name, share in names.items()}
     return {

@@ -71,7 +71,9 @@ def attained(tasks: pd.DataFrame, wanted: Sequence[Objective], read_at: datetime
     state, completed = tasks["state"], (tasks["state"] == "completed").to_numpy()
     until = tasks["finished_at"].mask(~state.isin(["completed", "dead_lettered"]), pd.Timestamp(read_at))
     took_s = in_seconds(until - tasks["enqueued_at"]).to_numpy(dtype="float64")
-    dead, order = (state == "dead_lettered").to_numpy(), np.argsort(tasks["enqueued_at"].to_numpy(), kind="stable")
+    # As plain times: with their zone they would be sorted as Python objects.
+    order = np.argsort(tasks["enqueued_at"].to_numpy(dtype="datetime64[us]"), kind="stable")
+    dead = (state == "dead_lettered").to_numpy()
     rows = []
     for one in wanted:
         mine = np.ones(len(tasks), bool) if one.task_type == ALL else (tasks["task_type"] == one.task_type).to_numpy()
