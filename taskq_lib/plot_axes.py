@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from datetime import UTC
-from typing import Any, Literal
+from typing import Literal
 
 import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
@@ -52,11 +52,11 @@ def style() -> None:
 
 def _draw_once() -> None:
     """Let notebooks show figures as they are: to crop them, IPython would lay out and measure each a second time."""
-    if "ipykernel" in sys.modules:
-        from matplotlib_inline.config import InlineBackend  # noqa: PLC0415 - there only where a notebook runs
+    if "IPython" in sys.modules:
+        from IPython import get_ipython  # noqa: PLC0415 - commands draw without it
 
-        whole: Any = {"bbox_inches": None}
-        InlineBackend.instance().print_figure_kwargs = whole
+        if (shell := get_ipython()) is not None:
+            shell.config.InlineBackend.print_figure_kwargs = {"bbox_inches": None}
 
 
 def describe(ax: Axes) -> str:
