@@ -20,17 +20,20 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import pandas as pd
 import pyarrow as pa
 from matplotlib.axes import Axes
 
 from benchmarks import plain_pandas
 from benchmarks.analysis_frames import Frames, make
 from benchmarks.table import Row
-from taskq_lib import PROJECT_ROOT, plots
-from taskq_lib.analysis import failures, latency, ledger, order, throughput
+from taskq_lib import PROJECT_ROOT, plots, plots_flow, plots_latency
+from taskq_lib.analysis import censored, clocks, decomposition, failures, latency, ledger, order, throughput
+from taskq_lib.report import marks
 from taskq_lib.report.data import Data
 
 MILLION = 1_000_000
+NO_MARKS = pd.DataFrame(columns=list(marks.COLUMNS)).astype(marks.COLUMNS)
 LIMIT_S, LARGE_LIMIT_S, LARGE_LIMIT_BYTES = 5.0, 60.0, 6e9
 
 
@@ -55,21 +58,25 @@ def status(found: Data) -> dict[str, object]:
 def latencies(found: Data, folder: Path) -> dict[str, object]:
     """Do what 40_latency computes and draws."""
     durations = latency.durations(found.tasks)
-    intervals = throughput.per_interval(found.tasks, found.attempts)
+    bounds = clocks.bounds(found.tasks, None, found.read_at)
+    clocks.summary(durations, bounds)
     table = latency.percentiles(durations)
-    save(plots.latency_ecdf(durations), folder, "ecdf")
+    save(plots_latency.latency_ecdf(durations, censored.observed(found.tasks, found.read_at)), folder, "ecdf")
+    bands = decomposition.by_band(durations)
+    decomposition.slowest(bands)
+    save(plots_latency.decomposition_bars(bands), folder, "parts")
+    decomposition.by_attempt(found.attempts)
     by_type = latency.percentiles(durations, by="task_type")
-    save(plots.latency_by_group(by_type), folder, "by_type")
-    by_priority = latency.percentiles(durations, by="priority")
-    save(plots.latency_by_group(by_priority, "queue_wait_s"), folder, "by_priority")
+    latency.percentiles(durations, by="priority")
+    save(plots_latency.latency_panels(durations)[0], folder, "panels")
     groups = order.by_group(found.tasks, found.manifest, found.queue)
     order.in_words(groups)
     by_tenant = latency.percentiles(durations, by="message_group")
     save(plots.latency_by_group(by_tenant, "queue_wait_s"), folder, "by_tenant")
-    save(plots.latency_over_time(found.tasks), folder, "over_time")
-    save(plots.throughput_with_backlog(intervals)[0], folder, "rates")
+    save(plots_latency.latency_over_time(found.tasks), folder, "over_time")
+    save(plots_flow.cumulative_flow(throughput.cumulative(found.tasks)), folder, "flow")
     throughput.summary(found.tasks, found.attempts)
-    latency.summary(found.tasks)
+    latency.record(table)
     processing = by_type[by_type["duration"] == "processing_s"]
     return {
         "p99": table.set_index("duration")["p99"]["end_to_end_s"],
@@ -87,7 +94,10 @@ def failed(found: Data, folder: Path) -> dict[str, object]:
     remedies = failures.remedies(found.tasks, found.attempts)
     failures.attempts_by_signature(found.attempts)
     save(plots.outcome_by_attempt(failures.outcome_by_attempt(found.attempts)), folder, "outcomes")
-    save(plots.failure_rate(failures.rates(found.tasks)), folder, "failure_rate")
+    by = {"": None, "type": "task_type", "priority": "priority"}
+    courses = {name: failures.over_time(found.attempts, column) for name, column in by.items()}
+    save(plots_flow.failures_over_time(courses, NO_MARKS)[0], folder, "failures")
+    failures.rates(found.tasks)
     failures.safety_net(found.tasks, found.dead)
     failures.stuck(found.tasks, found.dead, found.read_at, queue_is_empty=found.queue_is_empty)
     failures.summary(found.tasks, found.attempts)

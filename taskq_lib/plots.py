@@ -10,17 +10,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from taskq_lib.analysis import require
 from taskq_lib.analysis.latency import DURATIONS
-from taskq_lib.analysis.latency import durations as durations_of
-from taskq_lib.analysis.throughput import interval_s_for
 from taskq_lib.errors import BadInput
 from taskq_lib.plot_axes import (
     BLACK,
     BLUE,
     GREEN,
+    LOOKS,
     NUMBER,
     ORANGE,
     PERCENT,
@@ -30,7 +28,6 @@ from taskq_lib.plot_axes import (
     describe,
     group_axis,
     head,
-    leave_room,
     nothing,
     seconds,
     seconds_scale,
@@ -42,23 +39,10 @@ __all__ = [
     "describe",
     "failure_rate",
     "latency_by_group",
-    "latency_ecdf",
-    "latency_over_time",
     "outcome_by_attempt",
     "style",
     "throughput_with_backlog",
 ]
-
-#: How each duration is called and drawn; the line styles tell them apart in grey as well.
-_LOOKS = {
-    "queue_wait_s": ("queue wait", BLUE, "--"),
-    "processing_s": ("processing time", ORANGE, "-."),
-    "retry_delay_s": ("retry delay", RED, ":"),
-    "end_to_end_s": ("end-to-end latency", BLACK, "-"),
-}
-
-#: More points than this hide each other; percentiles in intervals of time are drawn instead.
-_MAX_POINTS = 2_000
 
 #: More groups than this cannot be read in one figure; the largest are drawn, and the title says so.
 _MAX_GROUPS = 20
@@ -66,49 +50,11 @@ _MAX_GROUPS = 20
 _NO_LATENCY = "No latency to draw: no task has finished with a known start and end."
 
 
-def latency_ecdf(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw for each duration the share of finished tasks that took at most so long, from `latency.durations`.
-
-    The median, p90 and p99 of the end-to-end latency are marked where at least one task lies beyond them. A curve has
-    2,001 points, each exact: finer steps could not be seen.
-    """
-    require(durations, "durations", "is_final", *DURATIONS)
-    ax = axes_or_new(ax)
-    final = durations["is_final"].to_numpy(dtype=bool)
-    parts = [durations.loc[final, name].dropna().to_numpy(dtype="float64") for name in DURATIONS]
-    whole = np.concatenate(parts)
-    known = dict(zip(DURATIONS, np.split(whole, np.cumsum([len(part) for part in parts])[:-1]), strict=True))
-    del parts
-    for values in known.values():
-        values.sort()
-    total = known["end_to_end_s"]
-    if not total.size:
-        return nothing(ax, _NO_LATENCY)
-    edge = seconds_scale(ax, "x", whole)
-    share = np.linspace(0, 1, 2001)
-    for name, values in known.items():
-        text, colour, line = _LOOKS[name]
-        if values.size:
-            # As numpy's quantiles by "inverted_cdf", which would sort again.
-            place = np.maximum(np.ceil(len(values) * share - 1), 0).astype(np.int64)
-            ax.plot(np.maximum(values[place], edge), share, line, color=colour, label=text, drawstyle="steps-post")
-    marked = (0.5, 0.9, 0.99)
-    for q, value in zip(marked, np.quantile(total, marked).tolist(), strict=True):
-        if len(total) * (1 - q) >= 1:
-            mark = (max(value, edge), q)
-            ax.plot(*mark, "o", color=BLACK, markersize=5)
-            # End to end is the longest, so below and to the right of its curve there is room.
-            ax.annotate(f"p{100 * q:g} = {seconds(value)}", mark, (7, -3), textcoords="offset points", va="top")
-            leave_room(ax, mark[0])
-    ax.set(ylim=(0, 1.02), ylabel="share of finished tasks")
-    ax.yaxis.set_major_formatter(PERCENT)
-    n_open = int((~final).sum())
-    note = f"; {n_open:,} not finished are missing" if n_open else ""
-    return head(ax, f"Latency of finished tasks ({_count(total)}{note})", legend=True)
-
-
 def latency_by_group(percentiles: pd.DataFrame, duration: str = "end_to_end_s", ax: Axes | None = None) -> Axes:
-    """Draw the median, p90 and p99 of a duration for each group, from `latency.percentiles` with `by`."""
+    """Draw the median, p90 and p99 of a duration for each group, from `latency.percentiles` with `by`.
+
+    Their intervals lie behind them as broad bars, where the frame has them.
+    """
     require(percentiles, "percentiles", "group", "duration", "n", "p50", "p90", "p99")
     if duration not in DURATIONS:
         raise BadInput(f"There is no duration {duration!r}; allowed are {', '.join(DURATIONS)}.")
@@ -117,40 +63,20 @@ def latency_by_group(percentiles: pd.DataFrame, duration: str = "end_to_end_s", 
     if shown.empty:
         return nothing(ax, _NO_LATENCY)
     names = ["p50", "p90", "p99"]
-    edge = seconds_scale(ax, "x", shown[names].to_numpy().ravel())
+    known = shown[names].to_numpy()[shown[names].notna().to_numpy()]
+    if not known.size:
+        return nothing(ax, "No percentile to draw: no group has finished tasks enough to carry one.")
+    edge = seconds_scale(ax, "x", known)
     values, y = shown[names].clip(lower=edge), np.arange(len(shown))
-    ax.hlines(y, values["p50"], values["p99"], color="#999999", linewidth=2)
+    # A group of few tasks carries no p99, or no percentile at all.
+    ax.hlines(y, values["p50"], values.max(axis=1), color="#999999", linewidth=2)
     for name, marker, colour in zip(names, "oD^", (BLUE, ORANGE, RED), strict=True):
-        ax.plot(values[name], y, marker, color=colour, label=name, markersize=8)
+        if f"{name}_low" in shown:
+            low, high = (shown[f"{name}_{end}"].clip(lower=edge) for end in ("low", "high"))
+            ax.hlines(y, low, high, color=colour, linewidth=7, alpha=0.3)
+        ax.plot(values[name], y, marker, color=colour, label=name, markersize=7)
     group_axis(ax, shown["group"].tolist(), shown["n"].tolist())
-    return head(ax, f"{_LOOKS[duration][0].capitalize()} by group{note}", legend=True)
-
-
-def latency_over_time(tasks: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw the end-to-end latency of finished tasks over the time they were enqueued at.
-
-    Up to 2,000 tasks are points; of more, the median, p90 and maximum in equal intervals are drawn, with a gap where
-    none was enqueued.
-    """
-    ax = axes_or_new(ax)
-    took = durations_of(tasks)["end_to_end_s"]
-    known = took.notna()
-    took, enqueued_at, state = took[known], tasks["enqueued_at"][known], tasks["state"][known]
-    if took.empty:
-        return nothing(ax, _NO_LATENCY)
-    title = f"End-to-end latency ({_count(took.to_numpy())})"
-    took = took.clip(lower=seconds_scale(ax, "y", took.to_numpy()))
-    if len(took) <= _MAX_POINTS:
-        looks = {"completed": ("completed", "o", BLUE), "dead_lettered": ("dead-lettered", "x", RED)}
-        for name, (text, marker, colour) in looks.items():
-            rows = state == name
-            if rows.any():
-                x = days(enqueued_at[rows])
-                ax.scatter(x, took[rows], s=14, c=colour, marker=marker, label=text, rasterized=True)
-    else:
-        title += f", in intervals of {_draw_intervals(ax, enqueued_at, took)}"
-    time_axis(ax, days(enqueued_at), "enqueued at")
-    return head(ax, title, legend=True)
+    return head(ax, f"{LOOKS[duration][0].capitalize()} by group, with 95 % intervals{note}", legend=True)
 
 
 def throughput_with_backlog(per_interval: pd.DataFrame, ax: tuple[Axes, Axes] | None = None) -> tuple[Axes, Axes]:
@@ -227,25 +153,3 @@ def _largest(rows: pd.DataFrame, n: str) -> tuple[pd.DataFrame, str]:
     rows = rows[rows[n] > 0]
     note = f"\n(the {_MAX_GROUPS} largest of {len(rows)} groups)" if len(rows) > _MAX_GROUPS else ""
     return rows.nlargest(_MAX_GROUPS, n).sort_index(), note
-
-
-def _count(values: NDArray[np.float64]) -> str:
-    """Count durations for a title; a negative one, a sign of skewed clocks, must not pass unseen."""
-    n_negative = int((values < 0).sum())
-    return f"n = {len(values):,}" + (f", {n_negative:,} of them negative" if n_negative else "")
-
-
-def _draw_intervals(ax: Axes, enqueued_at: "pd.Series[pd.Timestamp]", took: "pd.Series[float]") -> str:
-    """Draw the median, p90 and maximum of `took` in equal intervals of time; return their length in words."""
-    since_s = (enqueued_at - enqueued_at.min()).dt.total_seconds()
-    width_s = interval_s_for(since_s.max())
-    number = (since_s // width_s).astype("int64")
-    grouped = took.groupby(number)
-    table = pd.DataFrame({"median": grouped.median(), "p90": grouped.quantile(0.9), "max": grouped.max()})
-    table = table.reindex(range(number.max() + 1))
-    middle = days(enqueued_at).min() + (table.index.to_numpy() + 0.5) * width_s / 86_400
-    ax.fill_between(middle, table["median"], table["p90"], color=BLUE, alpha=0.15, linewidth=0)
-    ax.plot(middle, table["max"], ".", color="#888888", label="maximum")
-    ax.plot(middle, table["p90"], ".-", color=ORANGE, label="p90")
-    ax.plot(middle, table["median"], ".-", color=BLUE, label="median")
-    return seconds(width_s)

@@ -120,6 +120,11 @@ def group_key(frame: pd.DataFrame, by: str | None) -> pd.Series:
     return key.fillna(NOT_STATED) if key.isna().any() else key
 
 
+def in_seconds(took: "pd.Series[pd.Timedelta]") -> "pd.Series[float]":
+    """Give time spans in seconds, rounded once: `dt.total_seconds` makes -2 microseconds -1.99999999995."""
+    return took / pd.Timedelta(seconds=1)
+
+
 def number(value: float) -> float | None:
     """Turn a statistic into what JSON can hold: a float, or None where there is none (NaN)."""
     return None if pd.isna(value) else float(value)

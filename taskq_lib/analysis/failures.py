@@ -8,6 +8,7 @@ import pandas as pd
 from taskq_lib.analysis import NOT_STATED, OPEN_STATES, group_key, is_final, number, numbered, places, require
 from taskq_lib.analysis.intervals import wilson
 from taskq_lib.analysis.signatures import signed
+from taskq_lib.analysis.throughput import interval_s_for
 from taskq_lib.errors import BadInput
 from taskq_worker.contract import Reason
 
@@ -58,6 +59,42 @@ def attempt_failure_rate(attempts: pd.DataFrame) -> float:
     require(attempts, "attempts", "outcome")
     ended = attempts["outcome"].dropna()
     return float((ended != "completed").mean()) if len(ended) else float("nan")
+
+
+def over_time(attempts: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
+    """Give the share of attempts that failed or were lost in each interval of time: one row a group and interval.
+
+    Columns: `group` (str; "all" when `by` is None), `at` (start of the interval), `interval_s` (its length, the same on
+    every row), `n_ended`, `n_failed` (int64), and `failure_rate` with its 95 % Wilson interval `low`..`high` (0..1; NaN
+    where no attempt ended). An attempt is counted when it ended or, if it was lost, when it began; one that has no time
+    is not. There are 25 intervals at most, and fewer where they would hold less than 40 attempts on average. Without
+    attempts there is no row.
+
+    Raises `BadInput` for a missing column or an unknown `by`.
+    """
+    require(attempts, "attempts", "outcome", "received_at", "started_at", "finished_at")
+    at = attempts["finished_at"].fillna(attempts["started_at"]).fillna(attempts["received_at"])
+    known = (at.notna() & attempts["outcome"].notna()).to_numpy()
+    key, bad = group_key(attempts, by)[known], (attempts["outcome"] != "completed").to_numpy()[known]
+    us = at[known].dt.as_unit("us").astype("int64").to_numpy()
+    first, last = (int(us.min()), int(us.max())) if us.size else (0, 0)
+    # The ladder's interval that gives about 100, of a span that is as many times longer as there are to be fewer.
+    fewer = 100 / min(25, max(5, us.size / 40))
+    width = round(1e6 * interval_s_for(fewer * (last - first) / 1e6))
+    start, groups = first // width * width, (key.cat.categories if us.size else key.cat.categories[:0])
+    n = (last - start) // width + 1
+    place = key.cat.codes.to_numpy().astype(np.int64) * n + (us - start) // width
+    counts = [np.bincount(place[chosen], minlength=len(groups) * n) for chosen in (slice(None), bad)]
+    table = pd.DataFrame(
+        {
+            "group": pd.array(np.repeat(np.asarray(groups, dtype=object), n), dtype="str"),
+            "at": np.tile(pd.to_datetime(start + width * np.arange(n), unit="us", utc=True), len(groups)),
+            "interval_s": width / 1e6,
+            "n_ended": counts[0],
+            "n_failed": counts[1],
+        }
+    ).astype({"at": "datetime64[us, UTC]"})
+    return table.join(wilson(table["n_failed"], table["n_ended"]))
 
 
 def by_signature(dead: pd.DataFrame) -> pd.DataFrame:

@@ -1,15 +1,20 @@
 """How long tasks wait, run and take in all: from raw timestamps, with the number of tasks behind every figure."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from taskq_lib.analysis import group_key, is_final, number, require, require_shares
+from taskq_lib.analysis import group_key, in_seconds, is_final, number, require, require_shares
+from taskq_lib.analysis.intervals import carried, ranks, why_not
 
 #: The durations of a task, in seconds; their meaning is in `durations`.
 DURATIONS = ("queue_wait_s", "processing_s", "retry_delay_s", "end_to_end_s")
+
+#: The percentiles that are given unless others are asked for.
+SHARES = (0.5, 0.9, 0.99)
 
 _TIMES = ("enqueued_at", "first_started_at", "last_started_at", "finished_at")
 
@@ -42,25 +47,31 @@ def durations(tasks: pd.DataFrame) -> pd.DataFrame:
             "priority": tasks["priority"],
             **{name: tasks[name] for name in ("message_group",) if name in tasks},
             "is_final": final,
-            "queue_wait_s": _seconds(queue_wait),
-            "processing_s": _seconds(processing),
-            "retry_delay_s": _seconds(end_to_end - queue_wait - processing),
-            "end_to_end_s": _seconds(end_to_end),
+            "queue_wait_s": in_seconds(queue_wait),
+            "processing_s": in_seconds(processing),
+            "retry_delay_s": in_seconds(end_to_end - queue_wait - processing),
+            "end_to_end_s": in_seconds(end_to_end),
         },
         copy=False,
     )
 
 
-def percentiles(durations: pd.DataFrame, by: str | None = None, q: Sequence[float] = (0.5, 0.9, 0.99)) -> pd.DataFrame:
+def percentiles(durations: pd.DataFrame, by: str | None = None, q: Sequence[float] = SHARES) -> pd.DataFrame:
     """Give the percentiles of the *finished* tasks: one row for each group and duration.
 
     Columns: `group` (str; "all" when `by` is None), `duration` (str, one of `DURATIONS`), `n` (finished tasks whose
-    duration is known), one column for each of `q` ("p50", "p99.9", ...) and `max` (float64, in seconds, NaN when `n` is
-    0), `n_negative` (of `n`, durations below 0: clock skew) and `n_censored` (tasks of the group that are not final
-    yet). Long tasks finish last, so while `n_censored` > 0 every percentile is biased low.
+    duration is known), for each of `q` the percentile ("p50", "p99.9", ...) and the ends of its 95 % interval
+    ("p50_low", "p50_high"), `max` (float64, in seconds), `n_negative` (of `n`, durations below 0: clock skew) and
+    `n_censored` (tasks of the group that are not final yet). Long tasks finish last, so while `n_censored` > 0 every
+    percentile is biased low; `censored` takes the open tasks into account.
 
     Percentiles interpolate linearly between the two nearest order statistics: numpy's method "linear", type 7 in
-    Hyndman and Fan, "Sample Quantiles in Statistical Packages", The American Statistician 50(4), 1996.
+    Hyndman and Fan, "Sample Quantiles in Statistical Packages", The American Statistician 50(4), 1996. A percentile
+    that `n` tasks cannot carry (`intervals.needed`) is NaN, with its interval; `max` is NaN when `n` is 0.
+
+    The ends of an interval are order statistics (`intervals.ranks`), so that nothing is assumed of the distribution.
+    But the tasks are taken as independent, and those of one run are not: a burst or a slow minute makes neighbours
+    alike. The interval is that of a run without such ties; two runs are compared by blocks of time instead.
 
     Raises `BadInput` for a missing column, an unknown `by`, or a `q` outside 0..1.
     """
@@ -77,19 +88,51 @@ def percentiles(durations: pd.DataFrame, by: str | None = None, q: Sequence[floa
     table = {"group": groups.repeat(len(DURATIONS)), "duration": np.tile(DURATIONS, len(groups))}
     table |= {name: np.stack([one[name] for one in found], axis=1).ravel() for name in found[0]}
     table["n_censored"] = np.bincount(codes[~final], minlength=len(groups)).repeat(len(DURATIONS))
-    return pd.DataFrame(table).astype({"group": "str", "duration": "str", "n_censored": "int64"})
+    return carried(pd.DataFrame(table).astype({"group": "str", "duration": "str", "n_censored": "int64"}), q)
 
 
-def summary(tasks: pd.DataFrame) -> dict[str, dict[str, float | int | None]]:
+def in_words(table: pd.DataFrame, q: Sequence[float] = SHARES) -> pd.DataFrame:
+    """Write a table of `percentiles` for people: each percentile as "1.2 (1.1 to 1.4)", seconds, or what it lacks.
+
+    Each is a column of texts, and its interval none of its own; the other columns stay.
+    """
+    written = table.drop(columns=[f"p{100 * share:g}_{end}" for share in q for end in ("low", "high")])
+    for share in q:
+        name = f"p{100 * share:g}"
+        columns = (table[column] for column in (name, f"{name}_low", f"{name}_high", "n"))
+        texts = [
+            why_not(share, n) if pd.isna(value) else f"{value:,.3g} ({low:,.3g} to {high:,.3g})"
+            for value, low, high, n in zip(*columns, strict=True)
+        ]
+        written[name] = pd.array(texts, dtype="str")
+    return written
+
+
+def summary(tasks: pd.DataFrame) -> dict[str, dict[str, object]]:
     """Give `results.json` its latencies, as defined in `percentiles`.
 
-    For each duration `n`, `p50`, `p90`, `p99`, `max` (seconds, or None when `n` is 0), `n_negative` and `n_censored`.
+    For each duration `n`, `p50`, `p90`, `p99`, `max` (seconds, or None), `n_negative` and `n_censored`; `intervals`
+    (of each percentile its two ends, or None) and, for a percentile that is None, the reason in `why_not`.
     """
-    counts = ("n", "n_negative", "n_censored")
-    table = percentiles(durations(tasks)).set_index("duration").drop(columns="group")
+    return record(percentiles(durations(tasks)))
+
+
+def record(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Give what `summary` gives from a table of `percentiles` of all tasks together, with the percentiles `SHARES`."""
+    return {str(row["duration"]): _summed(row) for row in table.to_dict("records")}
+
+
+def _summed(row: Mapping[Hashable, Any]) -> dict[str, object]:
+    names = {f"p{100 * share:g}": share for share in SHARES}
+    lacking = {name: why_not(share, int(row["n"])) for name, share in names.items()}
     return {
-        duration: {str(name): int(value) if name in counts else number(value) for name, value in row.items()}
-        for duration, row in zip(table.index, table.to_dict("records"), strict=True)
+        "n": int(row["n"]),
+        **{name: number(row[name]) for name in (*names, "max")},
+        **{name: int(row[name]) for name in ("n_negative", "n_censored")},
+        "intervals": {
+            name: None if lacking[name] else [float(row[f"{name}_low"]), float(row[f"{name}_high"])] for name in names
+        },
+        "why_not": {name: why for name, why in lacking.items() if why},
     }
 
 
@@ -119,10 +162,8 @@ def _of_groups(
         below = np.trunc(exact).astype(np.int64)
         low, high = at(below), at(below + 1)
         between = exact % 1
-        columns[f"p{100 * share:g}"] = np.where(between == 0, low, low + (high - low) * between)
+        name = f"p{100 * share:g}"
+        columns[name] = np.where(between == 0, low, low + (high - low) * between)
+        for end, rank in zip(("low", "high"), ranks(n, share), strict=True):
+            columns[f"{name}_{end}"] = np.where(rank > 0, at(rank - 1), np.nan)
     return columns | {"max": at(n - 1), "n_negative": n_negative}
-
-
-def _seconds(took: "pd.Series[pd.Timedelta]") -> "pd.Series[float]":
-    """Give time spans in seconds, rounded once: `dt.total_seconds` makes -2 microseconds -1.99999999995."""
-    return took / pd.Timedelta(seconds=1)

@@ -67,6 +67,38 @@ def per_interval(tasks: pd.DataFrame, attempts: pd.DataFrame, interval_s: float 
     return pd.DataFrame(columns).astype(_COLUMNS)
 
 
+def cumulative(tasks: pd.DataFrame) -> pd.DataFrame:
+    """Count what has come, begun and ended by the end of each interval of time: the cumulative flow of tasks.
+
+    Columns: `at` (an instant; the first row is the first interval's start), `enqueued`, `started`, `final`, `completed`
+    (int64: tasks for which this has happened by then). What is between `enqueued` and `started` waits, what is between
+    `started` and `final` is processed or waits for its retry. A final task that was never started counts as started
+    when it ended. Times that are not known are not counted; without any there is no row. The interval is chosen as in
+    `per_interval`. Raises `BadInput` for a missing column.
+    """
+    require(tasks, "tasks", "state", "enqueued_at", "sent_at", "first_started_at", "finished_at", "updated_at")
+    final = is_final(tasks)
+    ended = tasks["finished_at"].fillna(tasks["updated_at"]).where(final)
+    events = {
+        "enqueued": tasks["enqueued_at"].fillna(tasks["sent_at"]),
+        "started": tasks["first_started_at"].fillna(ended),
+        "final": ended,
+        "completed": ended.where(tasks["state"] == "completed"),
+    }
+    known = {name: _us(times.dropna()) for name, times in events.items()}
+    there = [times for times in known.values() if times.size]
+    if not there:
+        return pd.DataFrame({"at": pd.Series(dtype=_COLUMNS["at"]), **dict.fromkeys(events, pd.Series(dtype="int64"))})
+    first, last = int(min(times.min() for times in there)), int(max(times.max() for times in there))
+    width = _width_us(last - first, None)
+    start = first // width * width
+    n = (last - start) // width + 1
+    counts = {name: np.bincount((times - start) // width, minlength=n) for name, times in known.items()}
+    at = pd.to_datetime(start + width * np.arange(n + 1), unit="us", utc=True)
+    columns = {name: np.append(0, np.cumsum(count)) for name, count in counts.items()}
+    return pd.DataFrame({"at": at, **columns}).astype({"at": _COLUMNS["at"]} | dict.fromkeys(columns, "int64"))
+
+
 def summary(tasks: pd.DataFrame, attempts: pd.DataFrame) -> dict[str, float | int | None]:
     """Give `results.json` its throughput.
 

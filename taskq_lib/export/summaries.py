@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from taskq_lib.analysis import STATES, require_group, require_shares
-from taskq_lib.analysis.intervals import wilson
+from taskq_lib.analysis.intervals import carried, wilson
 from taskq_lib.analysis.latency import DURATIONS
 from taskq_lib.analysis.throughput import interval_s_for
 from taskq_lib.aws.frames import ATTEMPT_COLUMNS, TASK_COLUMNS
@@ -41,7 +41,7 @@ def states(tables: Path) -> pd.DataFrame:
 
 
 def percentiles(tables: Path, by: str | None = None, q: Sequence[float] = (0.5, 0.9, 0.99)) -> pd.DataFrame:
-    """Give the percentiles of the finished tasks as `latency.percentiles` does: exact, type 7."""
+    """Give the percentiles of the finished tasks as `latency.percentiles` does: exact, type 7, without intervals."""
     require_shares(q)
     shares = ", ".join(f"(CAST('{share!r}' AS DOUBLE))" for share in map(float, q))
     with _opened(tables) as connection:
@@ -59,7 +59,7 @@ def percentiles(tables: Path, by: str | None = None, q: Sequence[float] = (0.5, 
     table = table.reset_index()
     table["n_censored"] = table["group"].map((groups["n"] - groups["n_final"]).set_axis(groups["label"]))
     counts = dict.fromkeys(["n", "n_negative", "n_censored"], "int64")
-    return table.astype({"group": "str", "duration": "str", "max": "float64"} | counts)
+    return carried(table.astype({"group": "str", "duration": "str", "max": "float64"} | counts), q)
 
 
 def rates(tables: Path, by: str | None = "task_type") -> pd.DataFrame:

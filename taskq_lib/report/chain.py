@@ -25,8 +25,9 @@ from taskq_lib.workload import Workload
 NOTEBOOKS = PROJECT_ROOT / "notebooks"
 #: Sections of the results that a later call of the same run must not show before it has found them again.
 _FINDINGS = (
-    "read", "ledger", "breakers", "latency", "throughput", "signatures", "failure_rate", "dead_letters", "safety_net",
-    "stuck", "order", "monitor", "cost", "data", "notebooks_s", "finished_at", "failure",
+    "read", "ledger", "breakers", "latency", "censored", "slowest", "clocks", "objectives", "throughput", "signatures",
+    "failure_rate", "dead_letters", "safety_net", "stuck", "order", "monitor", "cost", "data", "notebooks_s",
+    "finished_at", "failure",
 )  # fmt: skip
 
 

@@ -20,6 +20,10 @@ from taskq_lib.report.runs import Run
 #: The sections of results.json that the notebooks from 40_latency on find in the frames.
 _FOUND_IN_FRAMES = (
     "latency",
+    "censored",
+    "slowest",
+    "clocks",
+    "objectives",
     "throughput",
     "order",
     "failure_rate",

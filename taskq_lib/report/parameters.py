@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from taskq_lib.analysis import service_levels
 from taskq_lib.aws import stack, template
 from taskq_lib.errors import BadInput, did_you_mean
 from taskq_lib.merge_patch import read_edit
@@ -68,6 +69,7 @@ PARAMETERS: dict[str, Parameter] = {
     "timeout_s": Parameter(kind=float, low=0, high=86_400),
     "since_hours": Parameter(kind=float, low=0, high=24 * 3650),
     "max_dead_letters": Parameter(kind=int, low=0, high=1_000_000),
+    "objectives": Parameter(kind=str, form=service_levels.read),
     # An export of the table
     "export": Parameter(kind=str),
     "tables_dir": Parameter(kind=str),

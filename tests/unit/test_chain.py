@@ -82,6 +82,7 @@ def test_no_finding_of_an_earlier_call_is_shown(tmp_path: Path, monkeypatch: pyt
     code = "".join("".join(cell["source"]) for path in reading for cell in json.loads(path.read_text())["cells"])
     found = ["ledger", "latency", "throughput", "failure_rate", "dead_letters", "safety_net", "stuck", "breakers"]
     found += ["signatures", "order", "monitor", "cost"]
+    found += ["censored", "slowest", "clocks", "objectives"]
     assert all(f"{name}=" in code for name in found)
     stale = {name: {"stale": 1} for name in [*found, "read"]}
     _failure, results = execute(tmp_path, monkeypatch, Notebooks("10_deploy"), submitted={"n_tasks": 1}, **stale)
