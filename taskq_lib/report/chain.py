@@ -26,7 +26,7 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 #: Sections of the results that a later call of the same run must not show before it has found them again.
 _FINDINGS = (
     "read", "ledger", "breakers", "latency", "throughput", "signatures", "failure_rate", "dead_letters", "safety_net",
-    "stuck", "order", "monitor", "cost", "notebooks_s", "finished_at", "failure",
+    "stuck", "order", "monitor", "cost", "compare", "history", "changes", "notebooks_s", "finished_at", "failure",
 )  # fmt: skip
 
 

@@ -29,6 +29,9 @@ _FOUND_IN_FRAMES = (
     "stuck",
     "monitor",
     "cost",
+    "compare",
+    "history",
+    "changes",
 )
 
 

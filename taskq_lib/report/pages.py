@@ -19,7 +19,7 @@ from taskq_lib.report.runs import Run, listed, root_folder
 
 _HERE = Path(__file__).parent
 #: How the notebooks that answer a question begin; the others act.
-_ANALYSIS = ("30", "40", "50", "60", "70")
+_ANALYSIS = ("30", "40", "50", "60", "70", "80")
 _TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from taskq_lib import PROJECT_ROOT
 from taskq_lib.errors import BadInput, RunExists, RunNotFound
@@ -45,14 +46,20 @@ class Run:
         return path
 
     def load(self, name: str) -> pd.DataFrame:
-        """Read `<name>.parquet`; raises `RunNotFound` where no notebook has written it yet."""
+        """Read `<name>.parquet`; raises `RunNotFound` where it was not written yet, `BadInput` where it is damaged."""
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
             raise RunNotFound(
                 f"Run {self.id!r} has no {path.name} yet.",
                 "notebooks/20_submit.ipynb writes the manifest, notebooks/30_status.ipynb the tasks and attempts.",
             )
-        return pd.read_parquet(path)
+        try:
+            return pd.read_parquet(path)
+        except (pa.ArrowException, OSError) as error:
+            raise BadInput(
+                f"Run {self.id!r} has a {path.name} that cannot be read: {str(error).splitlines()[0][:200]}",
+                "It is cut short or damaged: copy the run's folder again, or read the run again with 30_status.",
+            ) from error
 
     def results(self) -> dict[str, Any]:
         """Read `results.json`; empty before the first record."""
