@@ -118,15 +118,14 @@ def in_words(compared: pd.DataFrame, baseline: str) -> str:
     # What failed is told before what was slow.
     rows = judged[judged["verdict"] == overall].to_dict("records")
     rows.sort(key=lambda row: row["metric"] != "failure rate")
-    told = "; ".join(f"{row['metric']} {change(row)}" for row in rows[:3])
-    more = f"; and {len(rows) - 3} more" if len(rows) > 3 else ""
+    n_told = 3 if overall == FAIL else 1
+    told = "; ".join(f"{row['metric']} {change(row)}" for row in rows[:n_told])
+    more = f"; and {len(rows) - n_told} more" if len(rows) > n_told else ""
     if overall == FAIL:
         return f"Worse than {baseline} ({CERTAINTY:.0%} sure): {told}{more}."
-    reasons = dict.fromkeys(str(row["why"]) for row in rows)
-    why = next(iter(reasons))
     return (
-        f"Not enough data to say whether it is worse than {baseline}: {len(rows)} of {len(judged)} figures are open "
-        f"({told}{more}). Of the first: {why}."
+        f"Not enough data to say whether it is worse than {baseline}: {len(rows)} of {len(judged)} figures are open, "
+        f"such as {told}; {rows[0]['why']}."
     )
 
 

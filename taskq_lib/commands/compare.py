@@ -76,7 +76,7 @@ def _lines(found: Comparison) -> list[str]:
 
 def _cells(row: dict[Any, Any]) -> tuple[str, ...]:
     is_share = row["unit"] == "share"
-    margin = "" if math.isnan(row["margin"]) else f"{100 * row['margin']:g} {'points' if is_share else '%'}"
+    margin = "" if math.isnan(row["margin"]) else f"{100 * row['margin']:g} {'%' if not is_share else 'point' if row['margin'] == 0.01 else 'points'}"
     effect = "" if math.isnan(row["effect"]) else f"{row['effect']:+.2f}"
     values = [_value(row[name], row["unit"]) for name in ("ours", "baseline")]
     return row["metric"], *values, compare.change(row), margin, effect, row["verdict"], row["why"]
