@@ -37,12 +37,12 @@ _UNITS = {"failure_rate": "share", "completed_per_s": "per second"}
 
 
 def differences(compared: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw the judged differences of `compare.compare`, each with its interval, its bound and its margin."""
+    """Draw the judged differences of `compare.compare` that have an interval, with it, the bound and the margin."""
     require(compared, "compared", "metric", "unit", "difference", "low", "high", "bound", "margin", "verdict")
-    rows = compared[compared["margin"].notna() & compared["difference"].notna()]
+    rows = compared[compared["margin"].notna() & compared["low"].notna()]
     ax = axes_or_new(ax, height=1.5 + 0.36 * max(len(rows), 3))
     if rows.empty:
-        return nothing(ax, "No difference to draw: nothing can be compared.")
+        return nothing(ax, "No difference to draw: none has an interval.")
     y = np.arange(len(rows))
     ends = rows[["difference", "low", "high", "margin"]].abs().to_numpy()
     reach = min(float(np.nanmax(ends)) * 1.08, _MAX_REACH)

@@ -134,8 +134,14 @@ def change(row: dict[Any, Any]) -> str:
     unit, values = (" points" if row["unit"] == "share" else " %"), (row["difference"], row["low"], row["high"])
     if math.isnan(row["difference"]):
         return "unknown"
-    texts = [f"{100 * v:+,.0f}" if abs(v) >= 10 else f"{100 * v:+.3g}" for v in values if not math.isnan(v)]
+    texts = [_percent(value) for value in values if not math.isnan(value)]
     return texts[0] + unit + (f" ({texts[1]} to {texts[2]})" if len(texts) == 3 else "")
+
+
+def _percent(value: float) -> str:
+    if value > 100:
+        return "over +10,000"
+    return f"{100 * value:+,.0f}" if abs(value) >= 10 else f"{100 * value:+.3g}"
 
 
 def _difference(ours: pd.Series, theirs: list[pd.Series], n_judged: int) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from typing import Any
 
 from taskq_lib.analysis import compare
 from taskq_lib.commands import options
@@ -53,15 +51,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lines(found: Comparison) -> list[str]:
-    names = ", ".join(one.id for one in found.baseline)
-    cells: list[tuple[str, ...]] = [("metric", "ours", "baseline", "difference", "margin", "effect", "verdict", "")]
-    cells += [_cells(row) for row in found.table.to_dict("records")]
+    cells = [tuple(found.shown.columns), *found.shown.itertuples(index=False, name=None)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     changed = [f"  {what}: {ours}; baseline {theirs}" for what, ours, theirs in found.changed.itertuples(index=False)]
     return [
-        f"ours      {found.run.id}  (is judged)",
-        f"baseline  {names}",
+        found.runs,
         "",
         *lines,
         "",
@@ -72,20 +67,6 @@ def _lines(found: Comparison) -> list[str]:
         f"verdict: {found.verdict}",
         found.says,
     ]
-
-
-def _cells(row: dict[Any, Any]) -> tuple[str, ...]:
-    is_share = row["unit"] == "share"
-    margin = "" if math.isnan(row["margin"]) else f"{100 * row['margin']:g} {'%' if not is_share else 'point' if row['margin'] == 0.01 else 'points'}"
-    effect = "" if math.isnan(row["effect"]) else f"{row['effect']:+.2f}"
-    values = [_value(row[name], row["unit"]) for name in ("ours", "baseline")]
-    return row["metric"], *values, compare.change(row), margin, effect, row["verdict"], row["why"]
-
-
-def _value(value: float, unit: str) -> str:
-    if math.isnan(value):
-        return "-"
-    return f"{value:.2%}" if unit == "share" else f"{value:,.4g} {unit}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,8 +57,13 @@ class Comparison:
     @property
     def runs(self) -> str:
         """What is compared with what, in words."""
-        names = ", ".join(run.id for run in self.baseline)
-        return f"run {self.run.id} is judged against {f'the baseline {names}' if names else 'nothing'}"
+        return f"ours, judged: {self.run.id}\nbaseline: {', '.join(run.id for run in self.baseline) or 'none'}"
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The table for people, all text: `metric`, `ours`, `baseline`, `difference`, `margin`, `effect`, `verdict`."""
+        names = ["metric", "ours", "baseline", "difference", "margin", "effect", "verdict", "why"]
+        return pd.DataFrame([_texts(row) for row in self.table.to_dict("records")], columns=names, dtype="str")
 
     def to_dict(self) -> dict[str, Any]:
         """Give `results.json` its section "compare"."""
@@ -149,6 +155,17 @@ def _kind(results: Mapping[str, Any]) -> list[Any]:
     return [results.get("target"), *(parameters.get(name) for name in _WORKLOAD)]
 
 
+def _texts(row: dict[Any, Any]) -> tuple[str, ...]:
+    is_share = row["unit"] == "share"
+    margin = "" if math.isnan(row["margin"]) else f"{100 * row['margin']:g} {'pt' if is_share else '%'}"
+    effect = "" if math.isnan(row["effect"]) else f"{row['effect']:+.2f}"
+    values = [
+        "-" if math.isnan(value) else f"{value:.2%}" if is_share else f"{value:,.4g} {row['unit']}"
+        for value in (row["ours"], row["baseline"])
+    ]
+    return row["metric"], *values, compare.change(row), margin, effect, row["verdict"], row["why"]
+
+
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [runs.plain({str(name): value for name, value in row.items()}) for row in frame.to_dict("records")]
 
@@ -177,7 +194,12 @@ def _circumstances(run: Run) -> dict[str, str]:
     parameters = {name: value for name, value in results.get("parameters", {}).items() if name not in _NOT_OF_THE_RUN}
     named = {f"parameter {name}": value for name, value in parameters.items() if name != "target"}
     named |= {f"version of {name}": value for name, value in results.get("versions", {}).items()}
-    return {name: str(value)[:_MAX_CHARS] for name, value in {"target": results.get("target", ""), **named}.items()}
+    return {name: _plain(value) for name, value in {"target": results.get("target", ""), **named}.items()}
+
+
+def _plain(value: object) -> str:
+    """Return a value as one short line: a terminal must not obey what a run's record holds."""
+    return "".join(char if char.isprintable() else "?" for char in str(value)[:_MAX_CHARS])
 
 
 def _caution(changed: pd.DataFrame) -> str:

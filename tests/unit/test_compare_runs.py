@@ -67,7 +67,7 @@ def test_the_baseline_is_the_newest_complete_runs_like_it(keep: Keep, tmp_path: 
     keep("later")
     found = compare.of_notebook(chosen(tmp_path, run_id="ours"))
     assert [one.id for one in found.baseline] == [f"like-{i}" for i in (5, 4, 3, 2, 1)]
-    assert found.runs.startswith("run ours is judged against the baseline like-5, like-4")
+    assert found.runs == "ours, judged: ours\nbaseline: like-5, like-4, like-3, like-2, like-1"
     assert compare.like(run, 1)[0].id == "like-5"
 
 
@@ -152,8 +152,8 @@ def test_the_command_gates(
     keep("ours", steady(slower))
     assert main(["compare", "ours", "base", "--runs-dir", str(tmp_path)]) == code == EXIT_CODES[verdict]
     out = capsys.readouterr().out.splitlines()
-    assert out[0] == "ours      ours  (is judged)"
-    assert out[1] == "baseline  base"
+    assert out[0] == "ours, judged: ours"
+    assert out[1] == "baseline: base"
     assert out[-2] == f"verdict: {verdict}"
     [row] = [line for line in out if line.startswith("processing time p50")]
     assert f"{100 * (slower - 1):+.3g} %" in row
