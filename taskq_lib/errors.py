@@ -91,6 +91,12 @@ class RunNotFound(TaskqError):
     )
 
 
+class RunDamaged(TaskqError):
+    """A file of a run's folder cannot be read."""
+
+    hint = "Restore the file from a copy of the run's folder, or report on the tasks again under another --run-id."
+
+
 class LedgerOpen(NotDone):
     """The ledger does not close: a task is lost or still open."""
 

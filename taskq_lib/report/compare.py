@@ -13,7 +13,7 @@ import pandas as pd
 from taskq_lib.analysis import compare, history
 from taskq_lib.analysis.compare import Margins
 from taskq_lib.analysis.compare_run import Measured, measure
-from taskq_lib.errors import BadInput, TaskqError
+from taskq_lib.errors import BadInput, RunDamaged, TaskqError
 from taskq_lib.report import runs
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
@@ -84,7 +84,7 @@ class Comparison:
 def of_notebook(chosen: Mapping[str, Value]) -> Comparison:
     """Compare what a notebook's parameters name; a `baseline` that is empty is looked for.
 
-    Raises `RunNotFound`, or `BadInput` for what cannot be compared.
+    Raises `RunNotFound`, `RunDamaged`, or `BadInput` for what cannot be compared.
     """
     run = runs.find(str(chosen["run_id"]), str(chosen["runs_dir"]))
     margins = Margins(slower=float(chosen["margin_percent"]) / 100, failures=float(chosen["failure_points"]) / 100)
@@ -105,7 +105,8 @@ def of_notebook(chosen: Mapping[str, Value]) -> Comparison:
 def of_runs(run: Run, baseline: Sequence[Run], margins: Margins | None = None) -> Comparison:
     """Compare a run with one or several others.
 
-    Raises `BadInput` for a run that is named twice or whose frames cannot be read, `RunNotFound` where there are none.
+    Raises `BadInput` for a run that is named twice or whose frame lacks a column, `RunDamaged` for one that cannot be
+    read, `RunNotFound` where there is none.
     """
     names = [run.id, *(one.id for one in baseline)]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -119,7 +120,7 @@ def _judged(run: Run, read: Sequence[tuple[Run, Measured]], margins: Margins | N
     known: dict[str, Any] = {"run": run, "history": past, "changes": history.in_words(history.changes(past))}
     if not read:
         nothing = pd.DataFrame(columns=["what", "ours", "baseline"], dtype="str")
-        says = "There is no earlier complete run of the same target and workload to compare with."
+        says = "There is no earlier complete run of the same target, stack and workload to compare with."
         return Comparison(
             **known, baseline=[], table=pd.DataFrame(), changed=nothing, verdict=compare.NO_BASELINE, says=says
         )
@@ -133,13 +134,16 @@ def _judged(run: Run, read: Sequence[tuple[Run, Measured]], margins: Margins | N
 
 
 def like(run: Run, limit: int) -> list[Run]:
-    """Return the newest complete runs before this one, of its folder, target and workload, whatever the seed."""
+    """Return the newest complete runs before this one, of its folder, target, stack and workload, whatever the seed."""
     own = run.results()
     if "parameters" not in own:
         return []
     found = []
     for other in runs.listed(run.folder.parent):
-        theirs = other.results()
+        try:
+            theirs = other.results()
+        except RunDamaged:
+            continue
         is_like = theirs.get("state") == "complete" and _kind(theirs) == _kind(own)
         earlier = str(theirs.get("created_at", "")) < str(own.get("created_at", ""))
         if is_like and earlier and (other.folder / "tasks.parquet").is_file():
@@ -152,7 +156,8 @@ def like(run: Run, limit: int) -> list[Run]:
 def _kind(results: Mapping[str, Any]) -> list[Any]:
     """Return what two runs must have in common to be comparable."""
     parameters = results.get("parameters", {})
-    return [results.get("target"), *(parameters.get(name) for name in _WORKLOAD)]
+    names = ["region", "stack_name", *_WORKLOAD]
+    return [results.get("target"), *(parameters.get(name) for name in names)]
 
 
 def _texts(row: dict[Any, Any]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from taskq_lib import PROJECT_ROOT
-from taskq_lib.errors import BadInput, RunExists, RunNotFound
+from taskq_lib.errors import BadInput, RunDamaged, RunExists, RunNotFound
 from taskq_lib.lock import alone
 from taskq_worker.contract import is_id
 
@@ -46,7 +46,7 @@ class Run:
         return path
 
     def load(self, name: str) -> pd.DataFrame:
-        """Read `<name>.parquet`; raises `RunNotFound` where it was not written yet, `BadInput` where it is damaged."""
+        """Read `<name>.parquet`; raises `RunNotFound` where no notebook wrote it yet, `RunDamaged` where it is cut."""
         path = self.folder / f"{name}.parquet"
         if not path.is_file():
             raise RunNotFound(
@@ -55,16 +55,21 @@ class Run:
             )
         try:
             return pd.read_parquet(path)
-        except (pa.ArrowException, OSError) as error:
-            raise BadInput(
-                f"Run {self.id!r} has a {path.name} that cannot be read: {str(error).splitlines()[0][:200]}",
-                "It is cut short or damaged: copy the run's folder again, or read the run again with 30_status.",
-            ) from error
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self.damaged(path.name, error) from error
 
     def results(self) -> dict[str, Any]:
-        """Read `results.json`; empty before the first record."""
+        """Read `results.json`; empty before the first record. Raises `RunDamaged` where it is no JSON object."""
         path = self.folder / _RESULTS
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        except (ValueError, TypeError) as error:
+            raise self.damaged(path.name, error) from error
+
+    def damaged(self, name: str, error: Exception) -> RunDamaged:
+        """Say in one sentence that a file of the folder cannot be read, and why."""
+        why = " ".join(str(error).split()).rstrip(".")
+        return RunDamaged(f"{name} of run {self.id!r} is damaged: {why[:200]}.")
 
     def record(self, **sections: Any) -> None:
         """Add or replace sections of `results.json`, whole or not at all; a section that is None is removed."""
@@ -184,7 +189,30 @@ def listed(root: str | Path = DEFAULT_ROOT) -> list[Run]:
         return []
     found = [Run(id=path.name, folder=path) for path in folder.iterdir() if path.is_dir() and is_id(path.name)]
     # By what each says of itself: a folder's own time changes whenever its run is read again.
-    return sorted(found, key=lambda run: str(run.results().get("created_at", "")), reverse=True)
+    return sorted(found, key=created_at, reverse=True)
+
+
+def created_at(run: Run) -> str:
+    """Return when a run was made, ISO 8601; empty where its results do not say, or are damaged."""
+    try:
+        return str(run.results().get("created_at", ""))
+    except RunDamaged:
+        return ""
+
+
+def at(place: str, root: str | Path = DEFAULT_ROOT) -> Run:
+    """Return the run of a folder, such as runs/<id> or one that was copied here, or else of an id in `root`.
+
+    Raises `RunNotFound` where there is none, `RunDamaged` where its results cannot be read.
+    """
+    folder = Path(place)
+    if not folder.is_dir():
+        return find(place, root)
+    run = Run(id=folder.resolve().name, folder=folder)
+    if not (run_id := run.results().get("run_id")):
+        raise RunNotFound(f"{place} is no run: it holds no {_RESULTS} that names one.")
+    # A copy may lie under another name; the run keeps its own.
+    return Run(id=str(run_id), folder=folder)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

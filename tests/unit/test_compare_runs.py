@@ -13,7 +13,7 @@ import pytest
 from benchmarks.queue_simulator import simulate
 from taskq_lib.commands.compare import EXIT_CODES
 from taskq_lib.commands.main import main
-from taskq_lib.errors import BadInput, RunNotFound
+from taskq_lib.errors import RunDamaged, RunNotFound
 from taskq_lib.report import compare, data, runs
 from taskq_lib.report.chain import _FINDINGS
 from taskq_lib.report.runs import Run
@@ -64,6 +64,7 @@ def test_the_baseline_is_the_newest_complete_runs_like_it(keep: Keep, tmp_path: 
     keep("elsewhere", target="aws")
     keep("larger", parameters=PARAMETERS | {"n_tasks": 10})
     run = keep("ours", parameters=PARAMETERS | {"stack_parameters": "MaxAttempts:5"})
+    (keep("torn").folder / "results.json").write_text("")
     keep("later")
     found = compare.of_notebook(chosen(tmp_path, run_id="ours"))
     assert [one.id for one in found.baseline] == [f"like-{i}" for i in (5, 4, 3, 2, 1)]
@@ -76,7 +77,7 @@ def test_no_baseline_is_a_sentence_and_no_failure(keep: Keep, tmp_path: Path) ->
     run = keep("ours", latency={"end_to_end_s": {"p50": 0.1, "p99": 0.3}})
     found = compare.of_notebook(chosen(tmp_path))
     assert (found.verdict, found.baseline, found.ours) == ("no baseline", [], None)
-    assert found.says == "There is no earlier complete run of the same target and workload to compare with."
+    assert found.says == "There is no earlier complete run of the same target, stack and workload to compare with."
     run.record(compare=found.to_dict(), history=found.trend(), changes=found.changes)
     read = run.results()
     assert read["compare"]["metrics"] == read["compare"]["changed"] == read["changes"] == []
@@ -108,8 +109,8 @@ def test_a_damaged_run_that_nobody_asked_for_is_left_out(keep: Keep, tmp_path: P
     keep("ours")
     found = compare.of_notebook(chosen(tmp_path))
     assert [one.id for one in found.baseline] == ["good"]
-    assert "Left out: Run 'bad' cannot be compared: Run 'bad' has a tasks.parquet that cannot be read" in found.says
-    with pytest.raises(BadInput, match="Run 'bad' cannot be compared"):
+    assert "Left out: tasks.parquet of run 'bad' is damaged" in found.says
+    with pytest.raises(RunDamaged, match=r"tasks\.parquet of run 'bad' is damaged"):
         compare.of_notebook(chosen(tmp_path, baseline="good, bad"))
 
 
@@ -191,7 +192,8 @@ def test_too_little_data_has_a_code_of_its_own(keep: Keep, tmp_path: Path, capsy
         (["ours", "ours"], "Run 'ours' is named twice"),
         (["ours", "base", "base"], "Run 'base' is named twice"),
         (["ours", ""], "The id of a run is empty"),
-        (["ours", "cut"], "Run 'cut' cannot be compared: Run 'cut' has a tasks.parquet that cannot be read"),
+        (["ours", "cut"], "tasks.parquet of run 'cut' is damaged: "),
+        (["ours", "torn"], "results.json of run 'torn' is damaged: "),
         (["old", "base"], "Run 'old' cannot be compared: The frame `tasks` has no column first_started_at"),
         (["ours", "begun"], "Run 'begun' has no tasks.parquet yet"),
     ],
@@ -205,6 +207,7 @@ def test_what_cannot_be_compared_is_one_sentence(
     keep("old", simulate(N, 1).drop(columns="first_started_at"))
     whole = (base.folder / "tasks.parquet").read_bytes()
     (keep("cut").folder / "tasks.parquet").write_bytes(whole[: len(whole) // 2])
+    (keep("torn").folder / "results.json").write_text('{"run_id": "to')
     runs.create("begun", tmp_path)
     assert main(["compare", *given, "--runs-dir", str(tmp_path)]) == 2
     out, err = capsys.readouterr()
@@ -220,7 +223,7 @@ def test_a_frame_that_is_damaged_within_is_one_sentence(keep: Keep) -> None:
     whole = bytearray(path.read_bytes())
     whole[100:2_000] = b"\xff" * 1_900
     path.write_bytes(whole)
-    with pytest.raises(BadInput, match=r"'r' has a tasks\.parquet that cannot be read"):
+    with pytest.raises(RunDamaged, match=r"tasks\.parquet of run 'r' is damaged"):
         run.load("tasks")
     with pytest.raises(RunNotFound):
         run.load("attempts")
