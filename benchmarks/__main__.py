@@ -11,6 +11,7 @@ from benchmarks import table
 #: Each is a module with `main() -> list[Row]`, and `FIGURES` where it draws some.
 BENCHMARKS = (
     "analysis",
+    "compare",
     "concurrency",
     "drain",
     "export",

@@ -25,6 +25,7 @@ COMMANDS = {
     "cancel": ("cancel", "cancel a task that is scheduled and not yet sent"),
     "status": ("check_task_status", "show the status of tasks by id"),
     "doctor": ("doctor", "check the deployed stack: risks, and what mends them"),
+    "compare": ("compare", "say whether a run is worse than one or several others"),
     "watch": ("watch", "watch a stack live: queues, throughput, time to drain"),
     "deploy": ("deploy", "create or update the stack"),
     "teardown": ("teardown", "delete the stack"),

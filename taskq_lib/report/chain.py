@@ -26,8 +26,8 @@ NOTEBOOKS = PROJECT_ROOT / "notebooks"
 #: Sections of the results that a later call of the same run must not show before it has found them again.
 _FINDINGS = (
     "read", "ledger", "breakers", "latency", "censored", "slowest", "clocks", "objectives", "throughput", "signatures",
-    "failure_rate", "dead_letters", "safety_net", "stuck", "order", "monitor", "cost", "data", "notebooks_s",
-    "finished_at", "failure",
+    "failure_rate", "dead_letters", "safety_net", "stuck", "order", "monitor", "cost", "compare", "history",
+    "changes", "data", "notebooks_s", "finished_at", "failure",
 )  # fmt: skip
 
 

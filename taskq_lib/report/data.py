@@ -33,6 +33,9 @@ _FOUND_IN_FRAMES = (
     "stuck",
     "monitor",
     "cost",
+    "compare",
+    "history",
+    "changes",
 )
 
 

@@ -76,6 +76,10 @@ PARAMETERS: dict[str, Parameter] = {
     # Cost
     "price_table": Parameter(kind=str),
     "tasks_per_month": Parameter(kind=int, low=1, high=10**12),
+    # Comparison
+    "baseline": Parameter(kind=str),
+    "margin_percent": Parameter(kind=float, low=0.1, high=99),
+    "failure_points": Parameter(kind=float, low=0.01, high=99),
     # Redrive
     **{name: Parameter(kind=str, form=form) for name, form in selection.FORMS.items()},
     "select_all": Parameter(kind=bool),

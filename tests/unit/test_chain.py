@@ -78,11 +78,12 @@ def test_a_run_that_was_not_read_is_not_analysed(tmp_path: Path, monkeypatch: py
 
 def test_no_finding_of_an_earlier_call_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every section that a reading notebook records is gone until it has been found again."""
-    reading = [path for path in chain.notebooks() if path.stem[:2] in {"30", "40", "50", "60", "70"}]
+    reading = [path for path in chain.notebooks() if path.stem[:2] in {"30", "40", "50", "60", "70", "80"}]
     code = "".join("".join(cell["source"]) for path in reading for cell in json.loads(path.read_text())["cells"])
     found = ["ledger", "latency", "throughput", "failure_rate", "dead_letters", "safety_net", "stuck", "breakers"]
     found += ["signatures", "order", "monitor", "cost"]
     found += ["censored", "slowest", "clocks", "objectives"]
+    found += ["compare", "history", "changes"]
     assert all(f"{name}=" in code for name in found)
     stale = {name: {"stale": 1} for name in [*found, "read"]}
     _failure, results = execute(tmp_path, monkeypatch, Notebooks("10_deploy"), submitted={"n_tasks": 1}, **stale)

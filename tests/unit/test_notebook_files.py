@@ -53,7 +53,7 @@ def headings(path: Path, level: int) -> list[str]:
 
 def test_the_chain_is_the_tens() -> None:
     """The chain runs every notebook whose number ends in 0, in their order; the others are found by name."""
-    names = "10_deploy 20_submit 30_status 40_latency 50_failures 60_monitor 70_cost 90_teardown"
+    names = "10_deploy 20_submit 30_status 40_latency 50_failures 60_monitor 70_cost 80_compare 90_teardown"
     assert [path.stem for path in chain.notebooks()] == names.split()
     assert [path for path in NOTEBOOKS if path.stem[1] == "0"] == chain.notebooks()
     assert [chain.find(path.stem) for path in NOTEBOOKS] == NOTEBOOKS

@@ -29,6 +29,7 @@ MAX_LINES = 400
 ARROWS = {
     "analysis": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands", "taskq_lib.plots"},
     "plots.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
+    "plots_compare.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
     "plots_cost.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
     "plots_monitor.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
     "plot_axes.py": {"taskq_lib.aws", "taskq_lib.local", "taskq_lib.report", "taskq_lib.commands"},
