@@ -16,7 +16,7 @@ pytestmark = pytest.mark.notebooks
 
 N_TASKS = 120
 #: What a run keeps of its data; the last four are of what was watched.
-FRAMES = ("manifest", "sends", "tasks", "attempts", "dead", "samples", "log_attempts", "reports", "metrics")
+FRAMES = ("manifest", "sends", "tasks", "attempts", "dead", "samples", "log_attempts", "reports", "metrics", "breakers")
 #: A message that no producer of the kit sends, with what must not run in a page.
 MALFORMED = '{"task_id": "stray", <script>alert("malformed")</script>'
 SHARES = ["-p", "transient_share", "0.1", "-p", "permanent_share", "0.1"]
