@@ -76,7 +76,7 @@ def latencies(found: Data, folder: Path) -> dict[str, object]:
     save(plots_latency.latency_over_time(found.tasks), folder, "over_time")
     save(plots_flow.cumulative_flow(throughput.cumulative(found.tasks)), folder, "flow")
     throughput.summary(found.tasks, found.attempts)
-    latency.record(table)
+    latency.summary(table)
     processing = by_type[by_type["duration"] == "processing_s"]
     return {
         "p99": table.set_index("duration")["p99"]["end_to_end_s"],

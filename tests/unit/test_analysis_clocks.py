@@ -336,7 +336,7 @@ def test_every_kind_of_run_has_its_sections(name: str, skew_s: float) -> None:
     skew = clocks.summary(durations, clocks.bounds(tasks, None, READ_AT))
     level = service_levels.attained(tasks, service_levels.read("all:99%:30s"), READ_AT)
     sections = {
-        "latency": latency.summary(tasks),
+        "latency": latency.summary(latency.percentiles(latency.durations(tasks))),
         "censored": censored.summary(waited, censored.percentiles(waited) if n_open else None),
         "slowest": decomposition.slowest(decomposition.by_band(durations)),
         "clocks": skew,
