@@ -131,9 +131,8 @@ def test_the_summary_is_json_without_nan() -> None:
 
 def test_skewed_clocks_are_counted_and_not_cleaned() -> None:
     """A start before the enqueueing shows as a negative wait and is counted."""
-    summary = latency.summary(
-        latency.percentiles(latency.durations(tasks_frame(*[task(5, 3, 3, 9)] * 4, *[task(0, 1, 1, 2)] * 4)))
-    )
+    tasks = tasks_frame(*[task(5, 3, 3, 9)] * 4, *[task(0, 1, 1, 2)] * 4)
+    summary = latency.summary(latency.percentiles(latency.durations(tasks)))
     assert (summary["queue_wait_s"]["n_negative"], summary["queue_wait_s"]["p50"]) == (4, -0.5)
 
 
