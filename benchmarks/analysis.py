@@ -76,7 +76,7 @@ def latencies(found: Data, folder: Path) -> dict[str, object]:
     save(plots_latency.latency_over_time(found.tasks), folder, "over_time")
     save(plots_flow.cumulative_flow(throughput.cumulative(found.tasks)), folder, "flow")
     throughput.summary(found.tasks, found.attempts)
-    latency.record(table)
+    latency.summary(table)
     processing = by_type[by_type["duration"] == "processing_s"]
     return {
         "p99": table.set_index("duration")["p99"]["end_to_end_s"],
@@ -140,12 +140,12 @@ def main() -> list[Row]:
     ours, theirs = _in_turn(make(MILLION))
     (small_s, _), (large_s, peak) = measure(MILLION), measure(10 * MILLION)
     why = (
-        "Best of three in turn, CPU seconds of the process. Drawing is 1.9 s of ours: eight figures of matplotlib, "
-        "nothing of which grows with the tasks. The rest is one sort of each duration by group, joins by the numbers "
-        "that end the ids (ids that are no numbers are hashed, 0.25 s more for each of four joins), and inversions "
-        "counted by merging. The peer draws the latency over time as a scatter of all tasks, where we draw "
-        "percentiles of intervals, and leaves out inversions, intervals of confidence, nine of ten rules of the error "
-        "signature and all checks."
+        "Best of three in turn, CPU seconds of the process. About half of ours is drawing, nothing of which grows with "
+        "the tasks: eight figures of matplotlib, two of them of several panels. The rest is one sort of each duration "
+        "by group, joins by the numbers that end the ids (ids that are no numbers are hashed, 0.25 s more for each of "
+        "four joins), and inversions counted by merging. The peer draws the same figures by what pandas and matplotlib "
+        "have for them, and leaves out inversions, intervals and bands of confidence, bounds of clocks, nine of ten "
+        "rules of the error signature and all checks."
     )
     tables = "1,000,000 tasks: all tables and figures of 30, 40 and 50"
     return [

@@ -11,8 +11,10 @@ Four frames come in, typed (no column of dtype object); every timestamp is `date
 - `dead`, one row a message in the dead-letter queue: `message_id`, `task_id`, `task_type`, `reason`, `error_type`,
   `error`, `first_at`, `last_at`, `sent_at`, `n_receives`.
 
-The modules are `ledger` (is every task accounted for?), `latency`, `failures`, `signatures` (which errors are the same
-bug?), `order` (is it kept within each message group?) and `throughput`.
+The modules are `ledger` (is every task accounted for?), `latency`, `intervals` (how sure is a figure?), `censored`
+(what do open tasks change?), `decomposition` (where does the time go?), `clocks` (what can times be trusted for?),
+`service_levels` (are the objectives met?), `failures`, `signatures` (which errors are the same bug?), `order` (is it
+kept within each message group?) and `throughput`.
 """
 
 from collections.abc import Sequence

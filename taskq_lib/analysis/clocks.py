@@ -6,6 +6,7 @@ far one clock is ahead of another, and that is all that can be known of it. The 
 clock; where the bounds contradict each other, they differ among themselves.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -25,15 +26,17 @@ def bounds(tasks: pd.DataFrame, samples: pd.DataFrame | None, read_at: datetime)
     which is taken for the producer's: at `read_at`, and in each of a run's `samples` (`at`, `n_completed`,
     `n_dead_lettered`).
 
-    A redriven task counts for neither the samples nor SQS, whose time of sending is then that of the redrive.
+    A `read_at` that is the last change of `tasks` is that of a run which does not say when it was read, and bounds
+    nothing. A redriven task counts for neither the samples nor SQS, whose time of sending is then that of the redrive.
     Raises `BadInput` for a missing column.
     """
-    require(tasks, "tasks", "state", "enqueued_at", "sent_at", "first_started_at", "finished_at")
+    require(tasks, "tasks", "state", "enqueued_at", "sent_at", "first_started_at", "finished_at", "updated_at")
     redriven = tasks["n_redrives"].fillna(0).to_numpy() > 0 if "n_redrives" in tasks else np.zeros(len(tasks), bool)
     started = tasks["first_started_at"]
     of_producer = in_seconds(started - tasks["enqueued_at"]).min()
     of_sqs = in_seconds(started - tasks["sent_at"])[~redriven].min()
-    least = _least(tasks["finished_at"][is_final(tasks)], None if redriven.any() else samples, read_at)
+    seen_at = [pd.Timestamp(read_at)] if tasks["updated_at"].max() != pd.Timestamp(read_at) else []
+    least = _least(tasks["finished_at"][is_final(tasks)], None if redriven.any() else samples, seen_at)
     rows = [("function and producer", least, of_producer), ("function and SQS", float("nan"), of_sqs)]
     table = pd.DataFrame(rows, columns=["clocks", "at_least_s", "at_most_s"])
     table = table.astype({"clocks": "str", "at_least_s": "float64", "at_most_s": "float64"})
@@ -93,22 +96,22 @@ def lateness(tasks: pd.DataFrame, manifest: pd.DataFrame | None) -> pd.DataFrame
     return carried(pd.DataFrame(row, columns=columns).astype({"n": "int64"}), SHARES)
 
 
-def _least(finished: "pd.Series[pd.Timestamp]", samples: pd.DataFrame | None, read_at: datetime) -> float:
+def _least(finished: "pd.Series[pd.Timestamp]", samples: pd.DataFrame | None, seen_at: Sequence[pd.Timestamp]) -> float:
     """Return how far the function's clock is ahead at least: the latest finish, less when it was seen to be over.
 
-    Of a sample with n final tasks, at least the n-th earliest finish was over; NaN without any finish.
+    Of a sample with n final tasks, at least the n-th earliest finish was over; NaN where nothing was seen.
     """
     ends = np.sort(finished.dropna().to_numpy(dtype="datetime64[us]").astype(np.int64)) / 1e6
     if not ends.size:
         return float("nan")
-    seen = [ends[-1] - pd.Timestamp(read_at).timestamp()]
+    seen = [float(ends[-1]) - at.timestamp() for at in seen_at]
     if samples is not None and len(samples):
         read = samples[["at", "n_completed", "n_dead_lettered"]].dropna()
         n = (read["n_completed"] + read["n_dead_lettered"]).to_numpy(dtype=np.int64)
         at = read["at"].to_numpy(dtype="datetime64[us]").astype(np.int64) / 1e6
         some = (n > 0) & (n <= len(ends))
         seen += (ends[n[some] - 1] - at[some]).tolist()
-    return float(max(seen))
+    return max(seen, default=float("nan"))
 
 
 def _bound_in_words(whose: str, least: float, most: float) -> str:

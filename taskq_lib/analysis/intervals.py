@@ -32,7 +32,7 @@ def needed(share: float) -> int:
 
     All of n independent values lie below the percentile with probability share ** n, and above it with
     (1 - share) ** n; neither may exceed 2.5 %. That is 6 values for the median, 36 for p90, 368 for p99, 3,688 for
-    p99.9. Shares of 0 and 1 are the ends of the sample itself, and need one value.
+    p99.9. Shares of 0 and 1, or nearer to them than floats can say, are the ends of the sample, and need one value.
     """
     rarest = max(share, 1 - share)
     return 1 if rarest == 1 else math.ceil(math.log(_TAIL) / math.log(rarest))
@@ -45,7 +45,7 @@ def ranks(n: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64], NDArra
     most 2.5 % off either end of it. See H. A. David and H. N. Nagaraja, "Order Statistics", 3rd ed., 2003, section 7.1.
     A percentile of 0 or 1, and one that `n` values do not carry (`needed`), has none.
     """
-    if share in (0, 1):
+    if needed(share) == 1:
         return np.zeros_like(n), np.zeros_like(n)
     enough = n >= needed(share)
     known = np.where(enough, n, needed(share))

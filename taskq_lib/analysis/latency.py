@@ -108,17 +108,12 @@ def in_words(table: pd.DataFrame, q: Sequence[float] = SHARES) -> pd.DataFrame:
     return written
 
 
-def summary(tasks: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """Give `results.json` its latencies, as defined in `percentiles`.
+def summary(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Give `results.json` its latencies, from `percentiles` of all tasks together.
 
     For each duration `n`, `p50`, `p90`, `p99`, `max` (seconds, or None), `n_negative` and `n_censored`; `intervals`
     (of each percentile its two ends, or None) and, for a percentile that is None, the reason in `why_not`.
     """
-    return record(percentiles(durations(tasks)))
-
-
-def record(table: pd.DataFrame) -> dict[str, dict[str, object]]:
-    """Give what `summary` gives from a table of `percentiles` of all tasks together, with the percentiles `SHARES`."""
     return {str(row["duration"]): _summed(row) for row in table.to_dict("records")}
 
 

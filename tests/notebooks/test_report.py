@@ -18,7 +18,7 @@ pytestmark = pytest.mark.notebooks
 
 N_TASKS = 120
 #: What a run keeps of its data; the last four are of what was watched.
-FRAMES = ("manifest", "sends", "tasks", "attempts", "dead", "samples", "log_attempts", "reports", "metrics")
+FRAMES = ("manifest", "sends", "tasks", "attempts", "dead", "samples", "log_attempts", "reports", "metrics", "breakers")
 #: A message that no producer of the kit sends, with what must not run in a page.
 MALFORMED = '{"task_id": "stray", <script>alert("malformed")</script>'
 #: Another, with a key that somebody sent along; and what this test's own environment holds. None of them is one.
@@ -41,7 +41,9 @@ def together(begin: Begin, finish: Finish, up: Up, tmp_path_factory: pytest.Temp
         live.target.client("sqs").send_message(QueueUrl=live.queue_url, MessageBody=body)
     n_tasks = ["-p", f"n_tasks={N_TASKS}"]
     first = Started(
-        begin, tmp_path_factory.mktemp("first"), *n_tasks, *SHARES, "-p", "stack_parameters", "RetryBaseSeconds:0"
+        begin,
+        tmp_path_factory.mktemp("first"),
+        *(*n_tasks, *SHARES, "-p", "stack_parameters", "RetryBaseSeconds:0", "-p", "objectives", "all:50%:1h"),
     )
     second = Started(
         begin,
@@ -105,7 +107,17 @@ def test_the_results_hold_what_is_promised(complete: Report) -> None:
     for row in results["latency"].values():
         assert {"n", "p50", "p90", "p99", "max"} <= row.keys()
         assert row["n"] == N_TASKS
-        assert 0 <= row["p50"] <= row["p90"] <= row["p99"] <= row["max"]
+        assert 0 <= row["p50"] <= row["p90"] <= row["max"]
+        assert all(row["intervals"][name][0] <= row[name] <= row["intervals"][name][1] for name in ("p50", "p90"))
+        assert (row["p99"], row["intervals"]["p99"]) == (None, None)
+        assert row["why_not"] == {"p99": f"needs 368 tasks, there are {N_TASKS}"}
+    assert "censored" not in results
+    assert results["slowest"]["says"].startswith("The slowest task took ")
+    assert results["clocks"]["n_negative"] == 0
+    # One machine has one clock; what bounds it are the times of messages and of looks at the table.
+    assert results["clocks"]["at_least_s"] <= 0 <= results["clocks"]["at_most_s"]
+    [objective] = results["objectives"]
+    assert (objective["task_type"], objective["n"], objective["verdict"]) == ("all", N_TASKS, "met")
     assert {"offered_per_s", "attempts_per_s", "completed_per_s", "max_backlog"} <= results["throughput"].keys()
     assert set(results["failure_rate"]) == {"tasks", "attempts", "by_type"}
     assert {"prices", "usd_per_million", "items", "alternatives"} <= results["cost"].keys()

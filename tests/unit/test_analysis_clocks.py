@@ -77,6 +77,14 @@ def test_a_clock_an_hour_behind_is_told_and_nothing_is_cleaned() -> None:
     assert json.loads(json.dumps(section, allow_nan=False)) == section
 
 
+def test_a_run_that_does_not_say_when_it_was_read_is_bounded_on_one_side() -> None:
+    """Of such a run the last change stands for the time of reading: no clock is taken to be right by that."""
+    tasks = tasks_frame(done(0, 1, 2, updated_at=at(2)))
+    row = clocks.bounds(tasks, None, at(2).to_pydatetime()).iloc[0]
+    assert math.isnan(row["at_least_s"])
+    assert row["says"] == "The function's clock is at most 1 s ahead of the producer's."
+
+
 def test_hosts_that_contradict_each_other_are_told() -> None:
     """Where a finish is seen before it happened, and a start comes before its task, the function has two clocks."""
     tasks = tasks_frame(done(10, 4, 5), done(0, 20, 30))
@@ -328,7 +336,7 @@ def test_every_kind_of_run_has_its_sections(name: str, skew_s: float) -> None:
     skew = clocks.summary(durations, clocks.bounds(tasks, None, READ_AT))
     level = service_levels.attained(tasks, service_levels.read("all:99%:30s"), READ_AT)
     sections = {
-        "latency": latency.summary(tasks),
+        "latency": latency.summary(latency.percentiles(latency.durations(tasks))),
         "censored": censored.summary(waited, censored.percentiles(waited) if n_open else None),
         "slowest": decomposition.slowest(decomposition.by_band(durations)),
         "clocks": skew,

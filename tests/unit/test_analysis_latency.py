@@ -117,8 +117,8 @@ def test_a_group_of_open_tasks_is_shown() -> None:
 
 def test_the_summary_is_json_without_nan() -> None:
     """`results.json` gets floats where tasks have finished, None where none has, and the counts either way."""
-    full = latency.summary(synthetic_run(300, open_share=0.1).tasks)
-    empty = latency.summary(tasks_frame({"state": "pending"}))
+    full = latency.summary(latency.percentiles(latency.durations(synthetic_run(300, open_share=0.1).tasks)))
+    empty = latency.summary(latency.percentiles(latency.durations(tasks_frame({"state": "pending"}))))
     assert json.loads(json.dumps([full, empty], allow_nan=False)) == [full, empty]
     assert list(full) == list(latency.DURATIONS)
     assert (full["end_to_end_s"]["n"], full["end_to_end_s"]["n_censored"]) == (270, 30)
@@ -131,7 +131,8 @@ def test_the_summary_is_json_without_nan() -> None:
 
 def test_skewed_clocks_are_counted_and_not_cleaned() -> None:
     """A start before the enqueueing shows as a negative wait and is counted."""
-    summary = latency.summary(tasks_frame(*[task(5, 3, 3, 9)] * 4, *[task(0, 1, 1, 2)] * 4))
+    tasks = tasks_frame(*[task(5, 3, 3, 9)] * 4, *[task(0, 1, 1, 2)] * 4)
+    summary = latency.summary(latency.percentiles(latency.durations(tasks)))
     assert (summary["queue_wait_s"]["n_negative"], summary["queue_wait_s"]["p50"]) == (4, -0.5)
 
 
