@@ -140,7 +140,7 @@ def test_more_failures_fail(base: Measured) -> None:
 
 
 def test_less_goodput_is_worse() -> None:
-    """Of a burst whose tasks take twice as long half as many are done a second: that fails, by a negative difference."""
+    """Of a burst whose tasks take twice as long half as many are done a second: less is worse."""
     ours, theirs = measure(simulate(2_000, 1, "burst", slower=2)), measure(simulate(2_000, 2, "burst"))
     row = of(ours, theirs).loc["goodput"]
     assert row["verdict"] == FAIL

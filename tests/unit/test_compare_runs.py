@@ -148,7 +148,7 @@ def test_what_a_comparison_finds_is_found_again_after_another_reading() -> None:
 def test_the_command_gates(
     keep: Keep, tmp_path: Path, capsys: pytest.CaptureFixture[str], slower: float, verdict: str, code: int
 ) -> None:
-    """A run like its baseline ends with 0, and so does one that is 2 % slower for sure; one that is 10 % slower with 1."""
+    """A run like its baseline ends with 0, so does one that is surely 2 % slower; one that is 10 % slower with 1."""
     keep("base", steady())
     keep("ours", steady(slower))
     assert main(["compare", "ours", "base", "--runs-dir", str(tmp_path)]) == code == EXIT_CODES[verdict]
