@@ -30,7 +30,7 @@ from taskq_lib.plot_axes import (
 _GREY = "#666666"
 #: How each verdict is drawn: colour and marker.
 _LOOKS = {PASS: (GREEN, "o"), FAIL: (RED, "s"), UNSURE: (_GREY, "D")}
-#: What reaches farther than this is cut at the edge: it says nothing in any case.
+#: The axis reaches to every difference, and to the ends of intervals no farther than this: they say little there.
 _MAX_REACH = 0.6
 _SIGNED = FuncFormatter(lambda value, _: f"{100 * value:+.3g}" if value else "0")
 _UNITS = {"failure_rate": "share", "completed_per_s": "per second"}
@@ -45,7 +45,7 @@ def differences(compared: pd.DataFrame, ax: Axes | None = None) -> Axes:
         return nothing(ax, "No difference to draw: none has an interval.")
     y = np.arange(len(rows))
     ends = rows[["difference", "low", "high", "margin"]].abs().to_numpy()
-    reach = min(float(np.nanmax(ends)) * 1.08, _MAX_REACH)
+    reach = max(min(float(np.nanmax(ends)) * 1.08, _MAX_REACH), float(rows["difference"].abs().max()) * 1.15)
     sign = np.where(rows["metric"] == "goodput", -1, 1)
     for verdict, (colour, marker) in _LOOKS.items():
         of = (rows["verdict"] == verdict).to_numpy()

@@ -78,7 +78,8 @@ class Comparison:
 
     def trend(self) -> list[dict[str, Any]]:
         """Give `results.json` its section "history"."""
-        return _records(self.history.astype({"at": "str"}))
+        at = [None if pd.isna(at) else at.isoformat() for at in self.history["at"]]
+        return _records(self.history.assign(at=pd.Series(at, index=self.history.index, dtype="object")))
 
 
 def of_notebook(chosen: Mapping[str, Value]) -> Comparison:
@@ -92,13 +93,13 @@ def of_notebook(chosen: Mapping[str, Value]) -> Comparison:
     if names:
         return of_runs(run, [runs.find(name, str(chosen["runs_dir"])) for name in names], margins)
     # Nobody asked for these, so one that is damaged is left out, and that is said.
-    read, left_out = [], ""
-    for one in like(run, MAX_BASELINE):
+    read, left_out, alike = [], "", like(run)
+    for one in alike[:MAX_BASELINE]:
         try:
             read.append((one, _measured(one)))
         except TaskqError as error:
             left_out += f" Left out: {error.args[0]}"
-    found = _judged(run, read, margins)
+    found = _judged(run, read, alike, margins)
     return dataclasses.replace(found, says=found.says + left_out)
 
 
@@ -111,12 +112,14 @@ def of_runs(run: Run, baseline: Sequence[Run], margins: Margins | None = None) -
     names = [run.id, *(one.id for one in baseline)]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise BadInput(f"Run {twice!r} is named twice; a run says nothing about how runs differ from itself.")
-    return _judged(run, [(one, _measured(one)) for one in baseline], margins)
+    return _judged(run, [(one, _measured(one)) for one in baseline], like(run), margins)
 
 
-def _judged(run: Run, read: Sequence[tuple[Run, Measured]], margins: Margins | None) -> Comparison:
+def _judged(
+    run: Run, read: Sequence[tuple[Run, Measured]], alike: Sequence[Run], margins: Margins | None
+) -> Comparison:
     """Judge a run by the figures of others; without any the verdict is `no baseline`, which is no failure."""
-    past = _history([*reversed(like(run, MAX_HISTORY - 1)), run])
+    past = _history([*reversed(alike), run])
     known: dict[str, Any] = {"run": run, "history": past, "changes": history.in_words(history.changes(past))}
     if not read:
         nothing = pd.DataFrame(columns=["what", "ours", "baseline"], dtype="str")
@@ -133,7 +136,7 @@ def _judged(run: Run, read: Sequence[tuple[Run, Measured]], margins: Margins | N
     )  # fmt: skip
 
 
-def like(run: Run, limit: int) -> list[Run]:
+def like(run: Run, limit: int = MAX_HISTORY - 1) -> list[Run]:
     """Return the newest complete runs before this one, of its folder, target, stack and workload, whatever the seed."""
     own = run.results()
     if "parameters" not in own:

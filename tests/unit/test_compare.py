@@ -139,6 +139,17 @@ def test_more_failures_fail(base: Measured) -> None:
     assert row["difference"] == pytest.approx(row["effect"]) == pytest.approx(0.095, abs=0.02)
 
 
+def test_less_goodput_is_worse() -> None:
+    """Of a burst whose tasks take twice as long half as many are done a second: less is worse."""
+    ours, theirs = measure(simulate(2_000, 1, "burst", slower=2)), measure(simulate(2_000, 2, "burst"))
+    row = of(ours, theirs).loc["goodput"]
+    assert row["verdict"] == FAIL
+    assert row["difference"] == pytest.approx(-0.5, abs=0.05)
+    assert row["bound"] < row["difference"]
+    assert row["effect"] > 0.9
+    assert of(theirs, ours).loc["goodput", "verdict"] == PASS
+
+
 def test_where_nothing_failed_failures_are_still_possible() -> None:
     """Two runs of 200 tasks without a failure are not sure to be within a point; two of 2,000 are."""
     few, many = (measure(ending(simulate(n, 1), 1, "completed")) for n in (200, 2_000))

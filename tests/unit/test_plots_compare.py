@@ -57,6 +57,8 @@ def test_differences_stand_where_they_are(pair: tuple[Measured, Measured]) -> No
     }
     values = zip(rows["difference"].tolist(), rows["verdict"].tolist(), strict=True)
     assert shown == {(round(difference, 6), i, verdict) for i, (difference, verdict) in enumerate(values)}
+    left, right = ax.get_xlim()
+    assert all(left < x < right for x, _y, _verdict in shown)
     assert "fail" in {verdict for _x, _y, verdict in shown}
     assert [tick.get_text() for tick in ax.get_yticklabels()][-1] == "goodput, %"
 
