@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +50,7 @@ def page_of(executed: Path, clean: Callable[[str], str]) -> Page:
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = _settled(cell.outputs)
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="basic",
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-    )
-    body, _resources = exporter.from_notebook_node(notebook)
+    body, _resources = _exporter().from_notebook_node(notebook)
     # Several notebooks share one page, where an id may stand once; links of headings to themselves go with them.
     body = re.sub(r'(<h[1-6]) id="[^"]*"| id="cell-id=[^"]*"', r"\1", body)
     body = re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
@@ -68,6 +63,14 @@ def page_of(executed: Path, clean: Callable[[str], str]) -> Page:
         body=body,
         mark=mark,
         started_at=notebook.metadata.get("papermill", {}).get("start_time") or "",
+    )
+
+
+@cache
+def _exporter() -> Any:
+    """Return what makes HTML of a notebook; one for all, since it compiles its templates once."""
+    return HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
 
 

@@ -36,7 +36,10 @@ def figure(value: object, unit: object = "") -> str:
 
 def change(value: object, unit: object = "") -> str:
     """Write a difference with its sign: in per cent of the baseline, of a `share` in percentage points."""
-    return f"{100 * value:+,.3g} {'points' if unit == 'share' else '%'}" if is_number(value) else "-"
+    if not is_number(value):
+        return "-"
+    digits = f"{100 * value:+,.0f}" if abs(value) >= 1 else f"{100 * value:+.3g}"
+    return f"{digits} {'points' if unit == 'share' else '%'}"
 
 
 def between(bounds: object, write: Any = seconds) -> str:

@@ -58,7 +58,7 @@ def test_commands_that_are_shown_can_be_given() -> None:
     """Every `taskq` line of the README names a command that is there, and parameters that are taken."""
     shown = typed("taskq")
     described = {"report", "run", "local", "deploy", "submit", "status", "cancel", "watch", "doctor", "teardown"}
-    described |= {"compare"}
+    described |= {"compare", "publish", "prune"}
     assert {words[0] for words in shown} == described
     assert {words[0] for words in shown} <= set(COMMANDS)
     for words in shown:
