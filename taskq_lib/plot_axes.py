@@ -139,11 +139,6 @@ def label(text: str) -> str:
     return (line if len(line) <= _MAX_LABEL else line[: _MAX_LABEL - 1] + "…").replace("$", r"\$")
 
 
-def seconds(value: float) -> str:
-    """Write a duration with three digits and its unit."""
-    return f"{value:,.0f} s" if abs(value) >= 100 else f"{value:.3g} s"
-
-
 def seconds_scale(ax: Axes, which: Literal["x", "y"], values: NDArray[np.float64]) -> float:
     """Scale and label an axis for these durations: logarithmic if they span nearly two decades, else linear from 0.
 

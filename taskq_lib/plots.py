@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from taskq_lib.analysis import require
+from taskq_lib.analysis import require, seconds
 from taskq_lib.analysis.latency import DURATIONS
 from taskq_lib.errors import BadInput
 from taskq_lib.plot_axes import (
@@ -29,7 +29,6 @@ from taskq_lib.plot_axes import (
     group_axis,
     head,
     nothing,
-    seconds,
     seconds_scale,
     style,
     time_axis,

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from taskq_lib.analysis import require
+from taskq_lib.analysis import require, seconds
 from taskq_lib.plot_axes import (
     BLACK,
     BLUE,
@@ -24,7 +24,6 @@ from taskq_lib.plot_axes import (
     label,
     nothing,
     panels,
-    seconds,
     time_axis,
 )
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from numpy.typing import NDArray
 
-from taskq_lib.analysis import group_key, require
+from taskq_lib.analysis import group_key, require, seconds
 from taskq_lib.analysis.censored import curve
 from taskq_lib.analysis.decomposition import PARTS
 from taskq_lib.analysis.intervals import band, needed, ranks
@@ -34,7 +34,6 @@ from taskq_lib.plot_axes import (
     leave_room,
     nothing,
     panels,
-    seconds,
     seconds_scale,
     time_axis,
 )

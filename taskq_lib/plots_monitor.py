@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from taskq_lib.analysis import require
+from taskq_lib.analysis import require, seconds
 from taskq_lib.plot_axes import (
     BLACK,
     BLUE,
@@ -25,7 +25,6 @@ from taskq_lib.plot_axes import (
     days,
     head,
     nothing,
-    seconds,
     time_axis,
 )
 

@@ -127,6 +127,11 @@ def in_seconds(took: "pd.Series[pd.Timedelta]") -> "pd.Series[float]":
     return took / pd.Timedelta(seconds=1)
 
 
+def seconds(value: float) -> str:
+    """Write a duration with three digits and its unit."""
+    return f"{value:,.0f} s" if abs(value) >= 100 else f"{value:.3g} s"
+
+
 def number(value: float) -> float | None:
     """Turn a statistic into what JSON can hold: a float, or None where there is none (NaN)."""
     return None if pd.isna(value) else float(value)

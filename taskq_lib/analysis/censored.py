@@ -81,19 +81,18 @@ def percentiles(observed: pd.DataFrame, q: Sequence[float] = SHARES) -> pd.DataF
     return pd.DataFrame(rows, columns=["percentile", "estimate_s", "low_s", "high_s"]).astype({"percentile": "str"})
 
 
-def summary(observed: pd.DataFrame, estimates: pd.DataFrame | None) -> dict[str, object] | None:
-    """Give `results.json` its "censored", from `observed` and its `percentiles`; None where no task is open.
+def summary(observed: pd.DataFrame | None, estimates: pd.DataFrame | None) -> dict[str, object] | None:
+    """Give `results.json` its "censored", from `observed` and its `percentiles`; None without them, or an open task.
 
     `n`, `n_open`, each percentile (seconds, or None) and `intervals`, of each its two ends (None where there is none).
     """
-    n_open = int(observed["is_open"].sum())
-    if not n_open or estimates is None:
+    if observed is None or estimates is None or not observed["is_open"].any():
         return None
     rows: list[Mapping[str, float]] = estimates.set_index("percentile").to_dict("records")  # type: ignore[assignment]
     names = estimates["percentile"].tolist()
     return {
         "n": len(observed),
-        "n_open": n_open,
+        "n_open": int(observed["is_open"].sum()),
         **{name: number(row["estimate_s"]) for name, row in zip(names, rows, strict=True)},
         "intervals": {
             name: [number(row["low_s"]), number(row["high_s"])] for name, row in zip(names, rows, strict=True)

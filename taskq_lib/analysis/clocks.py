@@ -3,7 +3,7 @@
 `enqueued_at` is the producer's clock, `sent_at` SQS's, and the times of attempts are those of the function's hosts. A
 message is received after it was sent, and a task is seen to be final after it has finished: each such order bounds how
 far one clock is ahead of another, and that is all that can be known of it. The hosts of the function are taken for one
-clock; where the bounds contradict each other, they differ among themselves.
+clock, and the reader's for the producer's; where the bounds contradict each other, one of these differ.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from taskq_lib.analysis import in_seconds, is_final, number, require
+from taskq_lib.analysis import in_seconds, is_final, number, require, seconds
 from taskq_lib.analysis.intervals import carried
 from taskq_lib.analysis.latency import SHARES
 
@@ -58,7 +58,7 @@ def summary(durations: pd.DataFrame, bounds: pd.DataFrame) -> dict[str, object]:
     row = bounds.iloc[0]
     told = "No latency is negative."
     if largest is not None:
-        told = f"{n_negative:,} of {len(durations):,} tasks have a negative latency, down to {largest:,.3g} s."
+        told = f"{n_negative:,} of {len(durations):,} tasks have a negative latency, down to {seconds(largest)}."
     return {
         "n_negative": n_negative,
         "largest_negative_s": largest,
@@ -119,11 +119,14 @@ def _bound_in_words(whose: str, least: float, most: float) -> str:
     if pd.isna(most):
         return f"How far the function's clock differs from {whose} is not known."
     if least > most:
-        return f"The clocks of the function's hosts differ by at least {least - most:,.3g} s among themselves."
+        return (
+            "The times contradict each other: two clocks among those of the producer, the reader and the function's "
+            f"hosts differ by at least {seconds((least - most) / 2)}."
+        )
     if most < 0:
-        end = "" if pd.isna(least) else f" and at most {-least:,.3g} s"
-        return f"The function's clock is at least {-most:,.3g} s{end} behind {whose}."
+        end = "" if pd.isna(least) else f" and at most {seconds(-least)}"
+        return f"The function's clock is at least {seconds(-most)}{end} behind {whose}."
     if least > 0:
-        return f"The function's clock is at least {least:,.3g} s and at most {most:,.3g} s ahead of {whose}."
-    end = "" if pd.isna(least) else f" and at most {-least:,.3g} s behind"
-    return f"The function's clock is at most {most:,.3g} s ahead of{end} {whose}."
+        return f"The function's clock is at least {seconds(least)} and at most {seconds(most)} ahead of {whose}."
+    end = "" if pd.isna(least) else f" and at most {seconds(-least)} behind"
+    return f"The function's clock is at most {seconds(most)} ahead of{end} {whose}."

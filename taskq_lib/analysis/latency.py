@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from taskq_lib.analysis import group_key, in_seconds, is_final, number, require, require_shares
+from taskq_lib.analysis import group_key, in_seconds, is_final, number, require, require_shares, seconds
 from taskq_lib.analysis.intervals import carried, ranks, why_not
 
 #: The durations of a task, in seconds; their meaning is in `durations`.
@@ -92,7 +92,7 @@ def percentiles(durations: pd.DataFrame, by: str | None = None, q: Sequence[floa
 
 
 def in_words(table: pd.DataFrame, q: Sequence[float] = SHARES) -> pd.DataFrame:
-    """Write a table of `percentiles` for people: each percentile as "1.2 (1.1 to 1.4)", seconds, or what it lacks.
+    """Write a table of `percentiles` for people: each percentile as "1.2 s (1.1 s to 1.4 s)", or what it lacks.
 
     Each is a column of texts, and its interval none of its own; the other columns stay.
     """
@@ -101,7 +101,7 @@ def in_words(table: pd.DataFrame, q: Sequence[float] = SHARES) -> pd.DataFrame:
         name = f"p{100 * share:g}"
         columns = (table[column] for column in (name, f"{name}_low", f"{name}_high", "n"))
         texts = [
-            why_not(share, n) if pd.isna(value) else f"{value:,.3g} ({low:,.3g} to {high:,.3g})"
+            why_not(share, n) if pd.isna(value) else f"{seconds(value)} ({seconds(low)} to {seconds(high)})"
             for value, low, high, n in zip(*columns, strict=True)
         ]
         written[name] = pd.array(texts, dtype="str")

@@ -191,7 +191,7 @@ def test_percentiles_are_written_with_their_interval_or_what_they_lack() -> None
     table = latency.percentiles(durations)
     words = latency.in_words(table).set_index("duration").loc["end_to_end_s"]
     row = table.set_index("duration").loc["end_to_end_s"]
-    assert words["p50"] == f"{row['p50']:.3g} ({row['p50_low']:.3g} to {row['p50_high']:.3g})"
+    assert words["p50"] == f"{row['p50']:.3g} s ({row['p50_low']:.3g} s to {row['p50_high']:.3g} s)"
     assert words["p99"] == "needs 368 tasks, there are 100"
     assert not any("low" in str(name) or "high" in str(name) for name in words.index)
 

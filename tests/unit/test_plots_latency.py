@@ -12,8 +12,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from taskq_lib import plot_axes, plots, plots_flow, plots_latency
-from taskq_lib.analysis import censored, decomposition, failures, latency, throughput
+from taskq_lib import plots, plots_flow, plots_latency
+from taskq_lib.analysis import censored, decomposition, failures, latency, seconds, throughput
 from taskq_lib.errors import BadInput
 from taskq_lib.report.marks import COLUMNS
 from tests.unit.frames import Run, at, attempts_frame, dead_frame, manifest_frame, synthetic_run, tasks_frame
@@ -53,10 +53,10 @@ NOTHING = {
 }
 
 
-def skewed(seconds: float, *, one_type: bool = False) -> Run:
+def skewed(ahead_s: float, *, one_type: bool = False) -> Run:
     """Give a run whose producer's clock is so much ahead of the function's."""
     run = synthetic_run(300, types=("SEND_EMAIL",) if one_type else ("SEND_EMAIL", "IMAGE_RESIZE"))
-    run.tasks["enqueued_at"] += pd.Timedelta(seconds=seconds)
+    run.tasks["enqueued_at"] += pd.Timedelta(seconds=ahead_s)
     return run
 
 
@@ -140,7 +140,7 @@ def test_the_ecdf_is_exact_and_marks_percentiles() -> None:
     assert ax.get_xscale() == "log"
     table = latency.percentiles(durations).set_index("duration").to_dict("index")["end_to_end_s"]
     for name in ("p50", "p90", "p99"):
-        assert f"{name} = {plot_axes.seconds(table[name])}" in texts(ax)
+        assert f"{name} = {seconds(table[name])}" in texts(ax)
     assert "n = 450; 50 not finished are missing" in texts(ax)
 
 
@@ -214,13 +214,13 @@ def test_latency_over_time_is_a_heat_map_when_there_are_many() -> None:
 
 def test_parts_of_a_bar_add_up() -> None:
     """The parts of a band, negative ones left of zero, fill its bar."""
-    for seconds in (0, 2):
-        run = skewed(seconds)
+    for ahead_s in (0, 2):
+        run = skewed(ahead_s)
         bands = decomposition.by_band(latency.durations(run.tasks))
         ax = plots_latency.decomposition_bars(bands)
         widths = np.array([bar.get_width() for bar in ax.patches if isinstance(bar, mpl.patches.Rectangle)])
         assert np.abs(widths.reshape(3, -1)).sum(axis=0) == pytest.approx(np.ones(len(bands)))
-        assert (ax.get_xlim()[0] < 0) == (seconds > 0)
+        assert (ax.get_xlim()[0] < 0) == (ahead_s > 0)
 
 
 def test_each_type_and_priority_has_a_panel() -> None:
