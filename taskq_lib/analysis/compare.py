@@ -7,8 +7,8 @@ What a verdict promises:
   their number (R. L. Berger, "Multiparameter Hypothesis Testing and Acceptance Sampling", Technometrics 24(4), 1982).
 - `fail`: a figure is worse, and by what was measured beyond its margin. Of a run that is not worse it is said at most
   once in 20 times: the figure's interval lies wholly on the worse side of no difference, and all intervals together
-  hold the truth 95 % of the time (Bonferroni). A slow-down of the margin itself is called at most half of the time; one
-  of twice the margin is found, given enough tasks.
+  hold the truth 95 % of the time (Bonferroni). A figure that is worse by its margin itself is measured beyond it half
+  of the time, however many tasks there are; one that is worse by twice as much nearly always, given enough of them.
 - `not enough data`: neither can be said.
 """
 
