@@ -18,7 +18,7 @@ from taskq_lib.report.parameters import PARAMETERS, check
 NOTEBOOKS = sorted(chain.NOTEBOOKS.glob("*.ipynb"))
 ACTING = [path for path in NOTEBOOKS if path.stem[:2] in {"10", "12", "20", "51", "52", "90"}]
 ANATOMY = ["Parameters", "Preconditions", "Plan", "Action", "Verification", "Result", "Related"]
-INTENTS = ["deploy", "submit", "look", "triage", "act", "tear down"]
+INTENTS = ["deploy", "submit", "look", "triage", "compare", "act", "tear down"]
 MAX_CELLS, MAX_CODE_LINES, MAX_CELL_LINES = 25, 80, 15
 #: A list of literals reads at a glance, line by line.
 MAX_PARAMETERS = 20
