@@ -24,7 +24,8 @@ _FORMS = {
     "AWS access key id": r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",
     "AWS session token": r"\b(?:IQoJb3JpZ2lu|FwoGZXIvYXdz|FQoGZXIvYXdz)[A-Za-z0-9/+=]{50,}",
     "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
-    "bearer token": r"(?i:\bbearer|\bbasic)\s+(?P<secret>[A-Za-z0-9._~+/-]{16,}=*)",
+    # A word of that length without a digit is a word.
+    "bearer token": r"(?i:\bbearer|\bauthorization:\s*basic)\s+(?P<secret>(?=\S*\d)[A-Za-z0-9._~+/-]{16,}=*)",
     "token of a service": (
         r"\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20,}|\bxox[abposr]-[\w-]{10,}"
         r"|\b[sr]k_live_\w{16,}|\bAIza[\w-]{35}"

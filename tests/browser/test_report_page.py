@@ -300,11 +300,13 @@ def test_runs_are_sorted_by_a_click(run: Run, visit: Callable[..., Visit], tmp_p
     for name, p99 in (("a", 0.5), ("b", 12.0), ("c", None), ("d", 3.0)):
         made = runs.create(name, root, **GOOD | {"latency": {"end_to_end_s": {"n": 1, "p50": 0.1, "p99": p99}}})
         shutil.copy(run.folder / "index.html", made.folder)
+    (runs.create("z", root).folder / "index.html").touch()
+    (root / "z" / "results.json").write_text("{")
     runs_list.write(root)
     seen = opened(visit, root / "index.html", "laptop")
     rows = seen.page.locator("tbody tr td:first-child")
-    expect(rows).to_have_text(["d", "c", "b", "a"])
-    for heads in (["a", "d", "b", "c"], ["b", "d", "a", "c"]):
+    expect(rows).to_have_text(["d", "c", "b", "a", "z"])
+    for heads in (["a", "d", "b", "c", "z"], ["b", "d", "a", "c", "z"]):
         seen.page.get_by_role("button", name="p99").click()
         expect(rows).to_have_text(heads)
     assert (seen.errors, seen.page.evaluate("window.ran")) == ([], [])

@@ -84,4 +84,4 @@ def test_an_interrupted_report_leaves_nothing_running(  # noqa: PLR0917 - fixtur
     assert report.results["state"] == "interrupted"
     assert "The run was interrupted" in report.page("index")
     assert "KeyboardInterrupt" not in report.page("30_status")
-    assert re.search(r"30_status,? <b>interrupted</b>", report.page("index"))
+    assert re.search(r"30_status</a>,? <b>interrupted</b>", report.page("index"))

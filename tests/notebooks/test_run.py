@@ -91,7 +91,7 @@ def test_a_redrive_is_planned_then_done(taskq: Taskq, newest: Callable[[], Run],
     assert unknown.returncode == 0
     assert "No dead letter that was listed is of signature deadbeef" in unknown.stdout
     index = (run.folder / "index.html").read_text()
-    assert re.search(r"51_redrive-4,? <b>dry run</b>", index)
+    assert re.search(r"51_redrive-4</a>,? <b>dry run</b>", index)
     assert [mark in index for mark in ("<b>acted</b>", "<b>failed</b>")] == [True, True]
 
 

@@ -259,6 +259,14 @@ def test_the_index_puts_answers_first(run: Run) -> None:
     assert all(f"The {name}" in whole.text for name in names)
 
 
+def test_a_title_with_markup_reads_as_it_was_written(run: Run) -> None:
+    """In the contents and as the page's title, markup in a title is text."""
+    title = f"A *title* {SCRIPT} & `more`"
+    for source in sources(run, page(run, "40_latency", prose(f"# {title}"))):
+        assert title in Html(source.replace("<h1>", "")).words
+        assert source.index("Content-Security-Policy") < source.index("title*")
+
+
 def test_a_notebook_without_a_title_goes_by_its_name(run: Run) -> None:
     """The title is the first heading; without one it is the notebook's name."""
     assert page(run, "40_latency", prose("text"), prose("# How long\n\nmore")).title == "How long"
@@ -394,8 +402,8 @@ def test_the_list_of_runs_links_every_report(run: Run) -> None:
     runs.create("without-report", root)
     found = Html(runs_list.write(root).read_text())
     assert sorted(found.values("href")) == ["failed%3A1/index.html", "r/index.html"]
-    assert "r local 2026-11-24 02:00:00 complete ! worth a look - 5 4 1 0 500 ms 2 s" in found.words
-    assert "failed:1 local 2026-11-24 02:00:00 failed ✗ wrong - - - - - - -" in found.words
+    assert "r 2026-11-24 02:00:00 ! worth a look - 500 ms 2 s 5 4 1 0 complete local" in found.words
+    assert "failed:1 2026-11-24 02:00:00 ✗ wrong - - - - - - - failed local" in found.words
     assert "without-report" not in found.words
 
 

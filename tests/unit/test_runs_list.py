@@ -53,7 +53,7 @@ def test_a_damaged_run_is_listed_with_the_reason(tmp_path: Path) -> None:
     (made(tmp_path, "bad", 2).folder / "results.json").write_text("{")
     words = Html(runs_list.write(tmp_path).read_text()).words
     assert "bad results.json of run 'bad' is damaged" in words
-    assert "good local 2026-11-24 02:00:00 complete ✓ in order - 500 500 0 0 1.2 s 1 s" in words
+    assert "good 2026-11-24 02:00:00 ✓ in order - 1.2 s 1 s 500 500 0 0 complete local" in words
 
 
 def test_columns_are_sorted_by_their_values(tmp_path: Path) -> None:
@@ -62,4 +62,4 @@ def test_columns_are_sorted_by_their_values(tmp_path: Path) -> None:
     source = runs_list.write(tmp_path).read_text()
     assert '<td class="n" data-value="0.25">250 ms</td>' in source
     assert source.count("<button") == len(re.findall("<th ", source)) - 1 == 12
-    assert "wrong fail 500" in Html(source).words.replace("✗ ", "")
+    assert "wrong fail 1.2 s" in Html(source).words.replace("✗ ", "")

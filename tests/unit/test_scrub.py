@@ -24,6 +24,7 @@ SECRETS = {
     "AWS secret access key in Python": f"{{'aws_secret_access_key': '{KEY}'}}",
     "AWS session token": "IQoJb3JpZ2lu" + "X2VjEJr/" * 30,
     "bearer token": "Authorization: Bearer " + "abcDEF0123456789._~+/-==",
+    "basic authorization": "authorization: Basic " + "dXNlcjpodW50ZXIy" + "Zm9v==",
     "private key": "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nabc\n-----END RSA PRIVATE KEY-----",
     "private key, cut": "-----BEGIN " + "PRIVATE KEY-----\nMIIEpAIBAAKCAQEA",
     "password in an address": "postgres://user:" + "hunter2@db.example.com/x",
@@ -44,7 +45,8 @@ HARMLESS = [
     "http://127.0.0.1:43455/a?b=c",
     "AKIA is how a key begins",
     "mailto:ann@example.com at 10:30",
-    "basic settings",
+    "basic responsibilities of the bearer characteristically",
+    "Authorization: basic understanding-of-things",
 ]
 
 

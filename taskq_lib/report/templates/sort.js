@@ -4,7 +4,10 @@ for (const button of document.querySelectorAll("th button")) {
     const down = head.getAttribute("aria-sort") === "ascending";
     for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const value = row => row.cells[head.cellIndex].dataset.value ?? row.cells[head.cellIndex].textContent;
+    const value = row => {
+      const cell = row.cells[head.cellIndex];
+      return cell ? cell.dataset.value ?? cell.textContent : "";
+    };
     const order = (a, b) => {
       const [x, y] = [value(a), value(b)];
       if (!x || !y) return (x ? 0 : 1) - (y ? 0 : 1);
