@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from taskq_lib.analysis import require, seconds
@@ -72,8 +73,11 @@ def cumulative_flow(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set(ylim=(0, 1.05 * max(1, frame[["enqueued", "final"]].to_numpy().max())), ylabel="tasks")
     ax.yaxis.set_major_formatter(NUMBER)
     time_axis(ax, at, "time")
-    open_ = last["enqueued"] - last["final"]
-    return head(ax, f"Cumulative flow of {last['enqueued']:,} tasks; {open_:,} open at the end", legend=True)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    title = f"Cumulative flow (n = {last['enqueued']:,}); {last['enqueued'] - last['final']:,} open at the end"
+    if (frame["final"] > frame["enqueued"]).any():
+        title += "\n(where more have ended than have come, clocks disagree)"
+    return head(ax, title, legend=True)
 
 
 def failures_over_time(parts: Mapping[str, pd.DataFrame], marks: pd.DataFrame) -> list[Axes]:

@@ -76,15 +76,16 @@ def latency_ecdf(durations: pd.DataFrame, observed: pd.DataFrame | None = None, 
         text, colour, line = LOOKS[name]
         if values.size:
             ax.plot(*_steps(values, edge), line, color=colour, label=text, drawstyle="steps-post")
-    n_open = int((~final).sum())
+    n_open, whose = int((~final).sum()), "finished tasks"
     if observed is not None and observed["is_open"].any():
+        whose = "tasks"
         _draw_censored(ax, observed, edge)
     else:
         x, share = _steps(total, edge)
         low, high = np.clip(share - band(len(total)), 0, 1), np.clip(share + band(len(total)), 0, 1)
         ax.fill_between(x, low, high, step="post", color=BLACK, alpha=0.12, linewidth=0, label="its 95 % band")
     _mark_percentiles(ax, total, edge)
-    ax.set(ylim=(0, 1.02), ylabel="share of finished tasks")
+    ax.set(ylim=(0, 1.02), ylabel=f"share of {whose}")
     ax.yaxis.set_major_formatter(PERCENT)
     note = f"; {n_open:,} not finished are missing" if n_open else ""
     return head(ax, f"Latency of finished tasks ({_count(total)}{note})", legend=True, columns=3)

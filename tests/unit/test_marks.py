@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from taskq_lib.aws import breakers
+from taskq_lib.aws import breakers, stack
 from taskq_lib.report import marks, runs
 from taskq_lib.report.data import Data
 from taskq_lib.report.runs import Run
@@ -73,3 +74,23 @@ def test_a_run_without_events_has_none(run: Run) -> None:
     """An empty folder gives an empty frame of the same types."""
     found = marks.read(of(run), {})
     assert (list(found.columns), len(found)) == (list(marks.COLUMNS), 0)
+
+
+def test_a_window_has_the_events_that_its_stack_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a run the stack is asked: when it was changed last or, if never, made, and what its breakers did."""
+    described: dict[str, object] = {"CreationTime": at(50).to_pydatetime()}
+    formation = SimpleNamespace(describe_stacks=lambda **_named: {"Stacks": [described]})
+    target = SimpleNamespace(client=lambda _service: formation)
+    seen = breakers.Breakers(pd.DataFrame(), transitions((120, "SEND_EMAIL", "open"), (150, "SEND_EMAIL", "closed")))
+    monkeypatch.setattr(marks, "connect", lambda *_where: target)
+    monkeypatch.setattr(stack, "describe", lambda _target, name: SimpleNamespace(name=name))
+    monkeypatch.setattr(breakers, "read", lambda _live: seen)
+    chosen = {"target": "local", "region": "", "stack_name": "orders"}
+    events = [[at(120), "breaker", "SEND_EMAIL: open"], [at(150), "breaker", "SEND_EMAIL: closed"]]
+    assert marks.read(of(None), chosen).to_numpy().tolist() == [[at(50), "deploy", "stack orders"], *events]
+    described["LastUpdatedTime"] = at(130).to_pydatetime()
+    assert marks.read(of(None), chosen).to_numpy().tolist() == [
+        events[0],
+        [at(130), "deploy", "stack orders"],
+        events[1],
+    ]
