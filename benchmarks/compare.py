@@ -29,7 +29,7 @@ BETWEEN = 0.03
 
 
 def main() -> list[Row]:
-    """Simulate and compare; about a quarter of an hour."""
+    """Simulate and compare; about twenty minutes on an idle core."""
     return [*false_alarms(), *one_by_one(), *power(), *passes()]
 
 
