@@ -243,7 +243,7 @@ def _largest_groups(frame: pd.DataFrame, by: str, most: int) -> tuple[list[tuple
     sizes = sizes[sizes > 0]
     kept = sizes.nlargest(most).index
     groups = [(str(name), (key == name).to_numpy()) for name in sizes.index if name in kept]
-    return groups, f"\n(the {most} largest of {len(sizes)} groups)" if len(sizes) > most else ""
+    return groups, f" (the {most} largest of {len(sizes)} groups)" if len(sizes) > most else ""
 
 
 def _steps(values: Values, edge: float, n: int = 2001) -> tuple[Values, Values]:
