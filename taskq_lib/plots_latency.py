@@ -109,15 +109,16 @@ def latency_panels(durations: pd.DataFrame) -> list[Axes]:
     used[0].set_xlabel("")
     used[0].minorticks_off()
     each = [(by, *one) for by, (groups, _note) in chosen.items() for one in groups]
-    for ax, (by, group, rows) in zip(used, each, strict=True):
+    for ax, (by, group, is_of_group) in zip(used, each, strict=True):
         ax.plot(*_steps(whole, edge, 201), color="#BBBBBB", linewidth=3, label="all tasks, end to end")
         for name in ("queue_wait_s", "end_to_end_s"):
             text, colour, line = LOOKS[name]
-            values = np.sort(rows[name].dropna().to_numpy())
+            values = np.sort(finished[name].to_numpy()[is_of_group])
+            values = values[: np.searchsorted(values, np.nan)]
             if values.size:
                 ax.plot(*_steps(values, edge, 201), line, color=colour, label=text, drawstyle="steps-post")
         title = label(group) if by == "task_type" else f"priority {label(group)}"
-        ax.set_title(f"{title} (n = {len(rows):,})", loc="left", fontsize=9.5, fontweight="normal")
+        ax.set_title(f"{title} (n = {int(is_of_group.sum()):,})", loc="left", fontsize=9.5, fontweight="normal")
         ax.set_ylim(0, 1.02)
         ax.yaxis.set_major_formatter(PERCENT)
     notes = "".join(dict.fromkeys(note for _groups, note in chosen.values()))
@@ -235,14 +236,14 @@ def _mark_percentiles(ax: Axes, total: Values, edge: float) -> None:
         leave_room(ax, ends[1])
 
 
-def _largest_groups(frame: pd.DataFrame, by: str, most: int) -> tuple[list[tuple[str, pd.DataFrame]], str]:
-    """Return the groups with the most rows, in their own order, and a note for the title where there are more."""
+def _largest_groups(frame: pd.DataFrame, by: str, most: int) -> tuple[list[tuple[str, NDArray[np.bool_]]], str]:
+    """Return which rows are in each of the largest groups, in their own order, and a note where there are more."""
     key = group_key(frame, by)
     sizes = key.value_counts(sort=False)
     sizes = sizes[sizes > 0]
     kept = sizes.nlargest(most).index
-    groups = [(str(name), frame[(key == name).to_numpy()]) for name in sizes.index if name in kept]
-    return groups, f"\n(the {most} largest of {len(sizes)} groups)" if len(sizes) > most else ""
+    groups = [(str(name), (key == name).to_numpy()) for name in sizes.index if name in kept]
+    return groups, f" (the {most} largest of {len(sizes)} groups)" if len(sizes) > most else ""
 
 
 def _steps(values: Values, edge: float, n: int = 2001) -> tuple[Values, Values]:
