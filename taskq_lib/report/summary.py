@@ -174,7 +174,7 @@ def _compared(results: Mapping[str, Any]) -> Answer:
     short, tone = {
         "pass": ("Not worse than before.", Tone.GOOD),
         "fail": ("Worse than before.", Tone.BAD),
-        "not enough data": ("Not enough data to say.", Tone.CAUTION),
+        "not enough data": ("Not enough data to say.", Tone.PLAIN),
     }.get(str(found.get("verdict")), ("Nothing to compare with yet.", Tone.PLAIN))
     more: list[str | Note] = [*_says(results, "compare")]
     changed = [str(row["what"]) for row in _rows(found, "changed") if row.get("what")]

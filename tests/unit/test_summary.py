@@ -79,7 +79,7 @@ def test_where_the_slowest_spend_their_time_is_said() -> None:
             Tone.BAD,
         ),
         ({"compare": {"verdict": "fail"}}, "Something is wrong: worse than before.", Tone.BAD),
-        ({"compare": {"verdict": "not enough data"}}, "Worth a look: not enough data to say.", Tone.CAUTION),
+        ({"compare": {"verdict": "not enough data"}}, "All is in order.", Tone.GOOD),
         (
             {"compare": {"verdict": "fail"}, "state": "interrupted"},
             "Something is wrong: it was interrupted; worse than before.",
