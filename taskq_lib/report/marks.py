@@ -30,7 +30,8 @@ def read(found: Data, chosen: Mapping[str, Value]) -> pd.DataFrame:
     """
     rows = list(_of_run(found.run)) if found.run is not None else list(_of_stack(chosen))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame["at"] = pd.to_datetime(frame["at"], utc=True, format="ISO8601")
+    # What another tool wrote for a time, and is none, cannot be drawn.
+    frame["at"] = pd.to_datetime(frame["at"], utc=True, format="ISO8601", errors="coerce")
     frame = frame.astype(COLUMNS).sort_values("at", kind="stable")
     first = found.tasks["enqueued_at"].min()
     # The breakers outlive a run, and remember what was before it.
