@@ -192,7 +192,7 @@ def _objectives(results: Mapping[str, Any]) -> Answer | None:
     if not rows:
         return None
     missed = [row for row in rows if row.get("verdict") == "missed"]
-    unsure = [row for row in rows if row.get("verdict") not in {"met", "missed"}]
+    unsure = [row for row in rows if row.get("verdict") not in ("met", "missed")]
     more = [Note(f"Missed, {words.percent(row.get('attained'))}{_sure_share(row)}:", objective(row)) for row in missed]
     more += [Note("Not enough data:", objective(row)) for row in unsure]
     n_met = len(rows) - len(missed) - len(unsure)

@@ -360,7 +360,7 @@ class Endpoint:
 
 @pytest.mark.parametrize(
     ("n_served", "sigma", "low", "high"),
-    [(1, 0.0, 1, 8), (64, 0.0, 8, 64), (64, 0.5, 8, 64)],
+    [(1, 0.0, 1, 16), (64, 0.0, 8, 64), (64, 0.5, 8, 64)],
     ids=["one at a time", "side by side", "on a network that varies"],
 )
 def test_requests_in_flight_follow_the_endpoint(
