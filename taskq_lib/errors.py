@@ -86,8 +86,8 @@ class RunNotFound(TaskqError):
     """No run of this id is on this disk."""
 
     hint = (
-        "`runs/index.html` lists the runs. `taskq report --run-id ID` begins one, notebooks/20_submit.ipynb as well; "
-        "or leave the id out."
+        "`runs/index.html` lists the runs; --runs-dir or `-p runs_dir` names another folder of them. `taskq report` "
+        "makes a new one."
     )
 
 

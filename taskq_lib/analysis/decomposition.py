@@ -91,7 +91,7 @@ def slowest(bands: pd.DataFrame) -> dict[str, object] | None:
     whose = many if n > 1 else f"The slowest task took {seconds(total)}"
     largest = sorted(PARTS, key=lambda part: row[part], reverse=True)
     if total > 0 and min(row[part] for part in PARTS) >= 0:
-        words = ", ".join(f"{100 * row[part] / total:.0f} % {_NAMES[part]}" for part in largest)
+        words = ", ".join(f"{_percent(row[part] / total)} {_NAMES[part]}" for part in largest)
         says = f"{whose}: {words}."
     else:
         words = ", ".join(f"{_NAMES[part]} {seconds(row[part])}" for part in largest)
@@ -123,3 +123,8 @@ def _gaps(attempts: pd.DataFrame) -> "pd.Series[pd.Timedelta]":
     found = np.full(len(attempts), np.timedelta64("NaT", "us"))
     found[rows["row"].to_numpy()] = gap.to_numpy(dtype="timedelta64[us]")
     return pd.Series(found, index=attempts.index)
+
+
+def _percent(share: float) -> str:
+    # A part that is there does not round to none.
+    return "less than 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"

@@ -32,7 +32,10 @@ def split(address: str) -> tuple[str, str]:
     bucket, _, prefix = rest.partition("/")
     parts = prefix.strip("/").split("/")
     if scheme != "s3" or not 3 <= len(bucket) <= 63 or not bucket.replace("-", "").replace(".", "").isalnum():
-        raise BadInput(f"{address!r} is no place in S3; write s3://BUCKET/PREFIX.")
+        raise BadInput(
+            f"{address!r} is no place in S3.",
+            "Write s3://BUCKET/PREFIX; a bucket's name has 3 to 63 letters, digits, - or .",
+        )
     if any(part in {".", ".."} for part in parts):
         raise BadInput(f"The prefix of {address!r} has a part that is a dot or two; browsers would leave it out.")
     return bucket, "/".join(part for part in parts if part)

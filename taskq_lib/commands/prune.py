@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--keep is {args.keep}; it is a number of runs, 0 or more.")
     before = _before(args.older_than) if args.older_than is not None else None
     chosen = prune.choose(args.runs_dir, keep=args.keep, before=before)
-    lines = [f"{run.id}  {runs.created_at(run)[:19]}  {prune.size(run):,} bytes" for run in chosen.old]
+    lines = [f"{run.id}  {runs.created_at(run)[:19]}  {prune.size(run) / 1e6:,.1f} MB" for run in chosen.old]
     taken = prune.delete(chosen.old) if args.yes else []
     gone = [run.id for run in chosen.old if run not in taken] if args.yes else []
     held = [run.id for run in [*chosen.held, *taken]]
@@ -38,9 +38,13 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"old": [run.id for run in chosen.old], "deleted": gone, "held": held}))
         return 0
-    said = f"{len(gone)} runs deleted" if args.yes else f"{len(lines)} runs would be deleted; --yes deletes them"
+    said = f"deleted: {_runs(len(gone))}" if args.yes else f"to be deleted with --yes: {_runs(len(lines))}"
     print("\n".join([*lines, *(f"{name}  stays: a process is at it" for name in held), said]))
     return 0
+
+
+def _runs(n: int) -> str:
+    return "1 run" if n == 1 else f"{n:,} runs"
 
 
 def _before(days: float) -> datetime:

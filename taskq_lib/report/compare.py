@@ -111,7 +111,10 @@ def of_runs(run: Run, baseline: Sequence[Run], margins: Margins | None = None) -
     """
     names = [run.id, *(one.id for one in baseline)]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise BadInput(f"Run {twice!r} is named twice; a run says nothing about how runs differ from itself.")
+        raise BadInput(
+            f"Run {twice!r} is named twice; a run says nothing about how runs differ from itself.",
+            "Name other runs for the baseline; `runs/index.html` lists them.",
+        )
     return _judged(run, [(one, _measured(one)) for one in baseline], like(run), margins)
 
 

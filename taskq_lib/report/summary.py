@@ -109,7 +109,7 @@ def _slow(results: Mapping[str, Any]) -> Answer:
     # Clocks always differ; a person need know where it shows.
     n_negative = _section(results, "clocks").get("n_negative")
     clocks = _says(results, "clocks") if is_number(n_negative) and n_negative else []
-    more = [*_censored(results, row), *_says(results, "slowest"), *clocks]
+    more = [*_waited(results), *_censored(results, row), *_says(results, "slowest"), *clocks]
     tone = Tone.CAUTION if clocks or _censored(results, row) else Tone.PLAIN
     if not n or not (is_number(median) or is_number(row.get("max"))):
         return _answer(question, "Not known: no task has come to its end.", Tone.CAUTION, *more)
@@ -122,6 +122,15 @@ def _slow(results: Mapping[str, Any]) -> Answer:
         more.insert(0, f"No p99 is given: it {_section(row, 'why_not').get('p99', 'is not known')}.")
     said = ", ".join(parts)
     return _answer(question, f"{said[0].upper()}{said[1:]}, from enqueued to finished.", tone, *more)
+
+
+def _waited(results: Mapping[str, Any]) -> list[str | Note]:
+    """Say what of it was waiting and what was work, which call for different remedies."""
+    medians = [_section(results, "latency", name).get("p50") for name in ("queue_wait_s", "processing_s")]
+    if not all(is_number(median) for median in medians):
+        return []
+    wait, work = map(words.seconds, medians)
+    return [Note(f"At the median a task waits {wait} for its first start, and its last attempt takes {work}.")]
 
 
 def _failed(results: Mapping[str, Any]) -> Answer:

@@ -35,7 +35,7 @@ def kept(root: Path, name: str, tasks: pd.DataFrame, **sections: Any) -> Run:
     run.save("tasks", tasks)
     throughput = dict.fromkeys(["offered_per_s", "attempts_per_s", "completed_per_s"], 60.0)
     run.record(
-        latency=latency.summary(tasks),
+        latency=latency.summary(latency.percentiles(latency.durations(tasks))),
         failure_rate={"tasks": 0.01, "attempts": 0.01, "by_type": {}},
         throughput={"window_s": 8.0, "max_backlog": 9, **throughput},
         **sections,

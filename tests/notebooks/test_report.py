@@ -255,5 +255,5 @@ def test_a_malformed_message_is_explained(elsewhere: Report) -> None:
         assert "the body is not JSON" in row
         assert "<script" not in source
         assert re.search(
-            r"<tr><td>invalid</td><td[^>]*>0</td><td[^>]*>2</td><td>the message breaks the contract", source
+            r"<tr><td[^>]*>invalid</td><td[^>]*>0</td><td[^>]*>2</td><td[^>]*>the message breaks the contract", source
         )

@@ -30,7 +30,7 @@ def test_a_submit_may_begin_a_run_of_its_id(tmp_path: Path) -> None:
     assert folder_of("20_submit", tmp_path, run_id="pz") == tmp_path / "pz"
     assert folder_of("20_submit", tmp_path, run_id="pz") == tmp_path / "pz"
     for name in ("51_redrive", "30_status", "52_pause_resume"):
-        with pytest.raises(RunNotFound, match=r"^No run 'px' .*\n  -> .*`taskq report --run-id ID`.*leave the id out"):
+        with pytest.raises(RunNotFound, match=r"^No run 'px' .*\n  -> .*`runs/index.html` lists.*`taskq report`"):
             folder_of(name, tmp_path, run_id="px")
     assert not (tmp_path / "px").exists()
 

@@ -39,7 +39,7 @@ def test_nothing_goes_unless_it_is_said_twice(root: Path, capsys: pytest.Capture
     assert main(["prune", "--runs-dir", str(root), "--keep", "3"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("r1  2026-11-01T00:00:00  ")
-    assert out.endswith("1 runs would be deleted; --yes deletes them\n")
+    assert out.endswith("to be deleted with --yes: 1 run\n")
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 

@@ -130,7 +130,7 @@ def test_what_may_not_be_asked_is_told() -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("reports", "'reports' is no place in S3; write s3://BUCKET/PREFIX."),
+        ("reports", "'reports' is no place in S3.\n  -> Write s3://BUCKET/PREFIX"),
         ("s3://", "'s3://' is no place in S3"),
         ("s3://a_b/c", "'s3://a_b/c' is no place in S3"),
         ("https://reports/x", "'https://reports/x' is no place in S3"),
