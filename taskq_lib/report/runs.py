@@ -237,7 +237,7 @@ def _check(results: Any) -> None:
     """Raise `TypeError` where a section is not of the kind that its readers take it for."""
     if not isinstance(results, dict):
         raise TypeError("it is no JSON object")
-    for name in results.keys() & {*_OBJECTS, *_OBJECTS_OF_OBJECTS, *_LISTS_OF_OBJECTS}:
+    for name in sorted(results.keys() & {*_OBJECTS, *_OBJECTS_OF_OBJECTS, *_LISTS_OF_OBJECTS}):
         found, kind = results[name], list if name in _LISTS_OF_OBJECTS else dict
         if not isinstance(found, kind):
             raise TypeError(f"its section {name!r} is no {'list' if kind is list else 'object'}")
