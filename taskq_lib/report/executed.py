@@ -14,6 +14,7 @@ from nbconvert import HTMLExporter
 from nbformat import v4
 
 from taskq_lib.report import scrub
+from taskq_lib.report.runs import Run
 
 #: The forms of an output that are shown: what may run, such as JavaScript or SVG, is not among them.
 _SHOWN = ("text/html", "image/png", "text/plain")
@@ -77,7 +78,12 @@ def _exporter() -> Any:
 def _read(executed: Path, clean: Callable[[str], str]) -> Any:
     """Read a notebook without its secrets, which are taken out of the file as well, for good."""
     # Read as nbformat does it, texts are whole: in the file each line stands alone, and a key has several.
-    held = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+    try:
+        held = nbformat.read(executed, as_version=4)  # type: ignore[no-untyped-call]
+        nbformat.validate(held)
+    # Of a foreign file nbformat raises whatever its shape leads to.
+    except (nbformat.ValidationError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Run(id=executed.parent.name, folder=executed.parent).damaged(executed.name, error) from error
     cleaned = nbformat.from_dict(scrub.tree(held, clean))  # type: ignore[no-untyped-call]
     if cleaned != held:
         partial = executed.with_name(f"{executed.name}.partial")

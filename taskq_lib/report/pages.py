@@ -80,7 +80,7 @@ def write_pages(run: Run, pages: Sequence[Page], changed: Sequence[str] = ()) ->
 
 def _cleaner(run: Run, notebooks: Sequence[Path], *, hide_accounts: bool) -> Callable[[str], str]:
     """Return what cleans the texts of a run; account ids are looked for in all of it, since one ARN tells them all."""
-    texts = [json.dumps(run.results()), *(path.read_text(encoding="utf-8") for path in notebooks)]
+    texts = [json.dumps(run.results()), *(path.read_text(encoding="utf-8", errors="replace") for path in notebooks)]
     return scrub.cleaner(scrub.environment(), accounts_of="\n".join(texts) if hide_accounts else "")
 
 

@@ -23,6 +23,10 @@ DEFAULT_ROOT = "runs"
 _RESULTS = "results.json"
 #: What `results.json` says of a report that can go on; "running" in a run that nobody holds is one that was killed.
 _UNFINISHED = {"running", "interrupted", "failed"}
+#: Sections of `results.json` that are read by name; of the last two kinds each member is an object as well.
+_OBJECTS = ("parameters", "versions", "deployment", "ledger", "breakers", "throughput", "failure_rate", "compare",
+            "notebooks_s", "resumed", "slowest", "clocks", "censored")  # fmt: skip
+_OBJECTS_OF_OBJECTS, _LISTS_OF_OBJECTS = ("latency", "data"), ("signatures", "redrives", "objectives", "history")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +63,14 @@ class Run:
             raise self.damaged(path.name, error) from error
 
     def results(self) -> dict[str, Any]:
-        """Read `results.json`; empty before the first record. Raises `RunDamaged` where it is no JSON object."""
+        """Read `results.json`; empty before the first record. Raises `RunDamaged` where no run writes it so."""
         path = self.folder / _RESULTS
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            _check(found)
         except (ValueError, TypeError) as error:
             raise self.damaged(path.name, error) from error
+        return dict(found)
 
     def damaged(self, name: str, error: Exception) -> RunDamaged:
         """Say in one sentence that a file of the folder cannot be read, and why."""
@@ -207,19 +213,37 @@ def at(place: str, root: str | Path = DEFAULT_ROOT) -> Run:
 
     Raises `RunNotFound` where there is none, `RunDamaged` where its results cannot be read.
     """
+    if not place:
+        raise BadInput("The run is empty; name its folder, such as runs/ID, or its id.")
     folder = Path(place)
     if not folder.is_dir():
         return find(place, root)
     run = Run(id=folder.resolve().name, folder=folder)
     if not (run_id := run.results().get("run_id")):
         raise RunNotFound(f"{place} is no run: it holds no {_RESULTS} that names one.")
+    # It becomes a part of addresses and keys.
+    if not isinstance(run_id, str) or not is_id(run_id):
+        raise run.damaged(_RESULTS, ValueError(f"its run_id is {run_id!r}, which is no id"))
     # A copy may lie under another name; the run keeps its own.
-    return Run(id=str(run_id), folder=folder)
+    return Run(id=run_id, folder=folder)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return JSON-able values: numbers and texts stay, NaN becomes None, all else its text."""
     return {name: _plain(value) for name, value in values.items()}
+
+
+def _check(results: Any) -> None:
+    """Raise `TypeError` where a section is not of the kind that its readers take it for."""
+    if not isinstance(results, dict):
+        raise TypeError("it is no JSON object")
+    for name in sorted(results.keys() & {*_OBJECTS, *_OBJECTS_OF_OBJECTS, *_LISTS_OF_OBJECTS}):
+        found, kind = results[name], list if name in _LISTS_OF_OBJECTS else dict
+        if not isinstance(found, kind):
+            raise TypeError(f"its section {name!r} is no {'list' if kind is list else 'object'}")
+        members = [] if name in _OBJECTS else found.values() if isinstance(found, dict) else found
+        if not all(isinstance(member, dict) for member in members):
+            raise TypeError(f"its section {name!r} holds what is no object")
 
 
 def _plain(value: Any) -> Any:

@@ -111,8 +111,12 @@ def _member(name: str, value: Any, clean: Callable[[str], str]) -> Any:
 
 def _replacement(kind: str) -> Callable[[re.Match[str]], str]:
     def replace(match: re.Match[str]) -> str:
-        secret = match.groupdict().get("secret") or match[0]
-        return match[0].replace(secret, _mark(kind)) if _is_secret(match) else match[0]
+        if not _is_secret(match):
+            return match[0]
+        # By its place: a short password may stand in the address a second time.
+        group = "secret" if match.groupdict().get("secret") else 0
+        begin, end = match.start(group) - match.start(), match.end(group) - match.start()
+        return f"{match[0][:begin]}{_mark(kind)}{match[0][end:]}"
 
     return replace
 

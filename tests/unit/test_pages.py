@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from markupsafe import escape
 from nbformat import v4
 
+from taskq_lib.errors import RunDamaged
 from taskq_lib.report import executed, pages, rendering, runs, runs_list, show
 from taskq_lib.report.executed import Page
 from taskq_lib.report.runs import Run
@@ -554,3 +555,12 @@ def test_the_index_says_that_a_run_was_resumed(state: str, said: str, run: Run) 
     run.record(resumed={"at": "2026-11-24T02:00:30+00:00", "state": state})
     words = Html(index(run, [])).words
     assert f"2026-11-24 02:00:00 to 2026-11-24 02:01:00 UTC, resumed at 2026-11-24 02:00:30: {said}" in words
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"cells": 3}', '{"cells": [3], "nbformat": 4}', "\udcff"])
+def test_a_damaged_notebook_is_one_sentence(text: str, run: Run) -> None:
+    """A cut or foreign notebook in a run's folder is named, and no page is written."""
+    (run.folder / "40_latency.ipynb").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunDamaged, match=r"^40_latency\.ipynb of run 'r' is damaged: [^\n]*\n  -> "):
+        pages.write_run(run)
+    assert not list(run.folder.glob("*.html"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from taskq_lib.errors import BadInput, RunExists, RunNotFound
+from taskq_lib.errors import BadInput, RunDamaged, RunExists, RunNotFound
 from taskq_lib.report import chain, runs
 from taskq_lib.report.runs import Run
 from taskq_lib.workload import Workload, generate
@@ -165,8 +165,8 @@ def test_a_record_adds_to_the_results(tmp_path: Path) -> None:
     run = runs.create("r", tmp_path)
     created = run.results()["created_at"]
     run.record(ledger={"open": 3}, target="local")
-    run.record(ledger={"open": 0}, latency={"p50": 0.5})
-    recorded = {"ledger": {"open": 0}, "target": "local", "latency": {"p50": 0.5}}
+    run.record(ledger={"open": 0}, latency={"end_to_end_s": {"p50": 0.5}})
+    recorded = {"ledger": {"open": 0}, "target": "local", "latency": {"end_to_end_s": {"p50": 0.5}}}
     assert run.results() == {"run_id": "r", "created_at": created, **recorded}
 
 
@@ -369,3 +369,22 @@ def test_what_json_has_stays(value: object) -> None:
 def test_what_json_has_not_is_made_plain(value: object, kept: object) -> None:
     """NaN becomes none and anything else its text, however deep it lies."""
     assert runs.plain({"value": value, "deep": {"value": value}}) == {"value": kept, "deep": {"value": kept}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", '[["run_id", "a"]]', '{"run_id": "../b"}', '{"run_id": "<b>"}', '{"run_id": 3}']
+    + [f'{{"run_id": "a", "{name}": {value}}}' for name in ("latency", "redrives") for value in ("3", '"x"', "[3]")]
+    + ['{"run_id": "a", "latency": {"end_to_end_s": 3}}', '{"run_id": "a", "versions": []}'],
+)
+def test_results_that_no_run_writes_are_damaged(text: str, tmp_path: Path) -> None:
+    """JSON of another shape, or with a run id that leads elsewhere, is one sentence that names the file."""
+    (tmp_path / "results.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RunDamaged, match=r"^results\.json of run .* is damaged: it[^\n]*\n  -> "):
+        runs.at(str(tmp_path))
+
+
+def test_a_run_without_a_name_is_refused() -> None:
+    """An empty name is not taken for the folder one is in."""
+    with pytest.raises(BadInput, match="is empty"):
+        runs.at("")

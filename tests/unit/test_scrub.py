@@ -142,3 +142,8 @@ def test_a_run_is_scrubbed_before_its_pages_are_written(tmp_path: Path, monkeypa
     kept = nbformat.read(run.folder / "50_failures.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(kept)
     assert "[scrubbed: bearer token]" in kept.cells[0].outputs[0].text
+
+
+def test_only_the_secret_itself_is_replaced() -> None:
+    """A password that is a part of its own address leaves the rest of that as it is."""
+    assert scrub.text("postgres://u:" + "p@db") == "postgres://u:[scrubbed: password in an address]@db"
