@@ -46,7 +46,7 @@ def differences(compared: pd.DataFrame, ax: Axes | None = None) -> Axes:
     y = np.arange(len(rows))
     ends = rows[["difference", "low", "high", "margin"]].abs().to_numpy()
     reach = max(min(float(np.nanmax(ends)) * 1.08, _MAX_REACH), float(rows["difference"].abs().max()) * 1.15)
-    sign = np.where(rows["metric"] == "goodput", -1, 1)
+    sign = np.where(rows["metric"] == "steady goodput", -1, 1)
     for verdict, (colour, marker) in _LOOKS.items():
         of = (rows["verdict"] == verdict).to_numpy()
         if of.any():

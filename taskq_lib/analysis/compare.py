@@ -30,6 +30,10 @@ PASS, FAIL, UNSURE, NO_BASELINE = "pass", "fail", "not enough data", "no baselin
 #: Of all intervals together, and of each bound.
 CERTAINTY = 0.95
 
+#: What a sentence tells: of a run that is worse so many figures, of one of which that cannot be said these.
+_N_TOLD = 3
+_TOLD = {"end-to-end latency p50", "end-to-end latency p99", "failure rate"}
+
 _COLUMNS = {
     "metric": "str",
     "unit": "str",
@@ -118,14 +122,15 @@ def in_words(compared: pd.DataFrame, baseline: str) -> str:
     # What failed is told before what was slow.
     rows = judged[judged["verdict"] == overall].to_dict("records")
     rows.sort(key=lambda row: row["metric"] != "failure rate")
-    n_told = 3 if overall == FAIL else 1
-    told = "; ".join(f"{row['metric']} {change(row)}" for row in rows[:n_told])
-    more = f"; and {len(rows) - n_told} more" if len(rows) > n_told else ""
     if overall == FAIL:
+        told = "; ".join(f"{row['metric']} {change(row)}" for row in rows[:_N_TOLD])
+        more = f"; and {len(rows) - _N_TOLD} more" if len(rows) > _N_TOLD else ""
         return f"Worse than {baseline} ({CERTAINTY:.0%} sure): {told}{more}."
+    shown = [f"{row['metric']} {change(row)}" for row in judged.to_dict("records") if row["metric"] in _TOLD]
+    first = judged[judged["verdict"] == UNSURE].iloc[0]
     return (
-        f"Not enough data to say whether it is worse than {baseline}: {len(rows)} of {len(judged)} figures are open, "
-        f"such as {told}; {rows[0]['why']}."
+        f"Not enough data to say whether it is worse than {baseline}: {', '.join(shown)}. {len(rows)} of {len(judged)} "
+        f"figures are open; for {first['metric']} {first['why']}."
     )
 
 
@@ -210,7 +215,7 @@ def _needed(row: dict[str, Any], reach: float) -> str:
 
 def _sign(metric: str) -> int:
     """Return 1 where more is worse, -1 where less is."""
-    return -1 if metric == "goodput" else 1
+    return -1 if metric == "steady goodput" else 1
 
 
 def _effect(metric: str, ours: Measured, baselines: Sequence[Measured]) -> float:

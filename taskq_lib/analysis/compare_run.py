@@ -63,8 +63,8 @@ def measure(tasks: pd.DataFrame) -> Measured:
 
     Percentiles (p50, p90, p99; linear between order statistics) are of final tasks; one that is still open counts as
     longer than all of them in the end-to-end latency, so that what does not finish cannot make a run look fast. The
-    failure rate is dead-lettered among final tasks. Goodput is tasks completed a second between the 5th and the 95th
-    hundredth of the completions: without the first and last, which a cold start or one late retry decides.
+    failure rate is dead-lettered among final tasks. Steady goodput is tasks completed a second between the 5th and the
+    95th hundredth of the completions: without the first and last, which a cold start or one late retry decides.
     The same frame always gives the same figures. Raises `BadInput` for a missing column.
     """
     require(tasks, "tasks", "state", "finished_at", "updated_at")
@@ -84,8 +84,8 @@ def measure(tasks: pd.DataFrame) -> Measured:
         rows += [{"metric": f"{called} {one.pop('p')}", "unit": "s", **one} for one in found]
     dead = (state == "dead_lettered")[~is_open].astype(np.float64)
     rows.append({"metric": "failure rate", "unit": "share", **_failures(dead)})
-    goodput, samples["goodput"] = _goodput(ended[state == "completed"])
-    rows.append({"metric": "goodput", "unit": "1/s", **goodput})
+    goodput, samples["steady goodput"] = _goodput(ended[state == "completed"])
+    rows.append({"metric": "steady goodput", "unit": "1/s", **goodput})
     samples["failure rate"] = thinned(np.sort(dead))
     return Measured(metrics=pd.DataFrame(rows), n_tasks=len(tasks), n_open=int(is_open.sum()), samples=samples)
 

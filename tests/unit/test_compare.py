@@ -21,7 +21,7 @@ from tests.unit.frames import at, synthetic_run, tasks_frame
 JUDGED = [
     *(f"{name} {p}" for name in ("end-to-end latency", "processing time") for p in ("p50", "p90", "p99")),
     "failure rate",
-    "goodput",
+    "steady goodput",
 ]
 
 
@@ -129,7 +129,7 @@ def test_the_figures_are_those_of_the_frame(base: Measured) -> None:
     ends = tasks.loc[tasks["state"] == "completed", "finished_at"].sort_values()
     middle = ends.iloc[int(0.05 * len(ends)) : math.ceil(0.95 * len(ends))]
     span = (middle.iloc[-1] - middle.iloc[0]).total_seconds()
-    assert figures["goodput"] == pytest.approx((len(middle) - 1) / span)
+    assert figures["steady goodput"] == pytest.approx((len(middle) - 1) / span)
 
 
 def test_more_failures_fail(base: Measured) -> None:
@@ -142,12 +142,12 @@ def test_more_failures_fail(base: Measured) -> None:
 def test_less_goodput_is_worse() -> None:
     """Of a burst whose tasks take twice as long half as many are done a second: less is worse."""
     ours, theirs = measure(simulate(2_000, 1, "burst", slower=2)), measure(simulate(2_000, 2, "burst"))
-    row = of(ours, theirs).loc["goodput"]
+    row = of(ours, theirs).loc["steady goodput"]
     assert row["verdict"] == FAIL
     assert row["difference"] == pytest.approx(-0.5, abs=0.05)
     assert row["bound"] < row["difference"]
     assert row["effect"] > 0.9
-    assert of(theirs, ours).loc["goodput", "verdict"] == PASS
+    assert of(theirs, ours).loc["steady goodput", "verdict"] == PASS
 
 
 def test_where_nothing_failed_failures_are_still_possible() -> None:
@@ -199,7 +199,7 @@ def test_a_run_of_all_failures_fails(base: Measured) -> None:
     """Where everything is dead-lettered the verdict is fail, though no goodput is there to compare."""
     found = of(measure(synthetic_run(600, failing=100).tasks), base)
     assert compare.verdict(found) == FAIL
-    assert found.loc["goodput", "verdict"] == UNSURE
+    assert found.loc["steady goodput", "verdict"] == UNSURE
     assert "failure rate +" in compare.in_words(found, "run b")
 
 

@@ -60,7 +60,7 @@ def test_differences_stand_where_they_are(pair: tuple[Measured, Measured]) -> No
     left, right = ax.get_xlim()
     assert all(left < x < right for x, _y, _verdict in shown)
     assert "fail" in {verdict for _x, _y, verdict in shown}
-    assert [tick.get_text() for tick in ax.get_yticklabels()][-1] == "goodput, %"
+    assert [tick.get_text() for tick in ax.get_yticklabels()][-1] == "steady goodput, %"
 
 
 def test_a_margin_is_on_the_worse_side(pair: tuple[Measured, Measured]) -> None:

@@ -140,8 +140,8 @@ def test_a_file_in_the_place_of_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
-    """A run that is not found is refused with those that are there, and with the notebook that makes one."""
-    with pytest.raises(RunNotFound, match=r"is empty\.\n.*20_submit"):
+    """A run that is not found is refused with those that are there, and with the command that makes one."""
+    with pytest.raises(RunNotFound, match=r"is empty\.\n.*`taskq report`"):
         runs.find("", tmp_path)
     runs.create("here", tmp_path)
     with pytest.raises(RunNotFound, match=r"^No run 'there' in .*; there are here\."):
