@@ -56,6 +56,8 @@ def page_of(executed: Path, clean: Callable[[str], str]) -> Page:
     body = re.sub(r'(<h[1-6]) id="[^"]*"| id="cell-id=[^"]*"', r"\1", body)
     body = re.sub(r'<a class="anchor-link"[^>]*>.*?</a>', "", body)
     body = body.replace("papermill-error-cell", f"{executed.stem}-error")
+    # Of all that HTML of a foreign notebook may hold, this alone the page's policy cannot forbid: it leads elsewhere.
+    body = re.sub(r"<(?=meta\b)", "&lt;", body, flags=re.IGNORECASE)
     # What lies outside the run's folder is not there for who gets the page.
     body = re.sub(r'<a href="\.\./[^"]*">(.*?)</a>', r"\1", body)
     return Page(

@@ -85,7 +85,8 @@ def test_no_finding_of_an_earlier_call_is_shown(tmp_path: Path, monkeypatch: pyt
     found += ["censored", "slowest", "clocks", "objectives"]
     found += ["compare", "history", "changes"]
     assert all(f"{name}=" in code for name in found)
-    stale = {name: {"stale": 1} for name in [*found, "read"]}
+    stale: dict[str, Any] = {name: {"stale": {}} for name in [*found, "read"]}
+    stale |= {name: [{"stale": 1}] for name in ("signatures", "objectives", "history")}
     _failure, results = execute(tmp_path, monkeypatch, Notebooks("10_deploy"), submitted={"n_tasks": 1}, **stale)
     assert not results.keys() & stale.keys()
     assert results["submitted"] == {"n_tasks": 1}

@@ -151,6 +151,14 @@ def test_what_would_run_is_not_shown(run: Run) -> None:
     assert Html(found.body).words == "in words"
 
 
+@pytest.mark.parametrize("tag", ["<meta http-equiv=refresh content='0;url=//x'>", "<META/http-equiv=refresh>"])
+def test_no_notebook_leads_elsewhere(tag: str, run: Run) -> None:
+    """A refresh in the prose or an output of a foreign notebook is text: no policy of a page could forbid it."""
+    found = page(run, "40_latency", prose(f"# T\n\n{tag}"), code(shown({"text/html": tag})))
+    assert "<meta" not in found.body.lower()
+    assert found.body.lower().count("&lt;meta") == 2
+
+
 def test_what_was_asked_for_is_shown_and_not_run(run: Run) -> None:
     """Parameters, the failure and what the results hold are escaped on the index, and on the list of runs."""
     deployment = {"region": HOSTILE, "endpoint": HOSTILE, "stack": HOSTILE}
