@@ -47,7 +47,7 @@ def handler(event, context):
 """
 N_MESSAGES = 3
 #: Longer than as many cold starts at a time as there are cases: nothing may come again but for its answer.
-VISIBILITY_S = 5
+VISIBILITY_S = 15
 NONE, FIRST, ALL = frozenset[int](), frozenset([0]), frozenset(range(N_MESSAGES))
 
 
@@ -138,7 +138,7 @@ def came_again(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iter
         bodies = [json.dumps({"case": name, "n": n, "answer": cases[name].answer}) for n in range(N_MESSAGES)]
         entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)]
         target.client("sqs").send_message_batch(QueueUrl=url, Entries=entries)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     # What comes again ends at its second receive, so an empty queue has nothing left to tell.
     while waiting := [name for name, (url, _) in queues.items() if not is_empty(target, url)]:
         assert time.monotonic() < deadline, f"these queues still hold messages: {waiting}"
