@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,10 @@ class Workload:
         shares = self.transient_share + self.permanent_share + self.crash_share
         _within("transient_share + permanent_share + crash_share", shares, 0, 1)
         _within("arrival_rate_per_s", self.arrival_rate_per_s, 0, 100_000)
+
+
+#: What makes tasks of one kind: all but the seed, which only draws others.
+KIND = tuple(field.name for field in fields(Workload) if field.name != "seed")
 
 
 def generate(workload: Workload, run_id: str) -> pd.DataFrame:

@@ -34,6 +34,9 @@ CERTAINTY = 0.95
 _N_TOLD = 3
 _TOLD = {"end-to-end latency p50", "end-to-end latency p99", "failure rate"}
 
+#: What hundredths of a difference are, by the unit of the figures; of all others per cent of the baseline.
+UNITS = {"share": "points"}
+
 _COLUMNS = {
     "metric": "str",
     "unit": "str",
@@ -136,17 +139,19 @@ def in_words(compared: pd.DataFrame, baseline: str) -> str:
 
 def change(row: dict[Any, Any]) -> str:
     """Write a row's difference and interval: per cent, of a failure rate percentage points."""
-    unit, values = (" points" if row["unit"] == "share" else " %"), (row["difference"], row["low"], row["high"])
+    values = (row["difference"], row["low"], row["high"])
     if math.isnan(row["difference"]):
         return "unknown"
-    texts = [_percent(value) for value in values if not math.isnan(value)]
-    return texts[0] + unit + (f" ({texts[1]} to {texts[2]})" if len(texts) == 3 else "")
+    texts = [signed(value) for value in values if not math.isnan(value)]
+    interval = f" ({texts[1]} to {texts[2]})" if len(texts) == 3 else ""
+    return f"{texts[0]} {UNITS.get(row['unit'], '%')}{interval}"
 
 
-def _percent(value: float) -> str:
+def signed(value: float) -> str:
+    """Write a difference in hundredths, with its sign."""
     if value > 100:
         return "over +10,000"
-    return f"{100 * value:+,.0f}" if abs(value) >= 10 else f"{100 * value:+.3g}"
+    return f"{100 * value:+,.0f}" if abs(value) >= 1 else f"{100 * value:+.3g}"
 
 
 def _difference(ours: pd.Series, theirs: list[pd.Series], n_judged: int) -> dict[str, Any]:

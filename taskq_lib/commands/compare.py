@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs-dir", default=runs.DEFAULT_ROOT, help="folder of the runs; default runs")
     parser.add_argument(
         "--margin", type=float, default=5.0, metavar="PERCENT",
-        help="how much longer p50 and p90 may be and goodput lower, of p99 twice as much; default 5",
+        help="how much longer p50 and p90 may be and steady goodput lower, of p99 twice as much; default 5",
     )  # fmt: skip
     parser.add_argument(
         "--failure-margin", type=float, default=1.0, metavar="POINTS",

@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     """Show or delete; returns 0."""
     if args.keep is not None and args.keep < 0:
         raise BadInput(f"--keep is {args.keep}; it is a number of runs, 0 or more.")
+    if not (folder := runs.root_folder(args.runs_dir)).is_dir():
+        raise BadInput(f"There is no folder {folder}.", "--runs-dir names the folder of the runs.")
     before = _before(args.older_than) if args.older_than is not None else None
     chosen = prune.choose(args.runs_dir, keep=args.keep, before=before)
     lines = [f"{run.id}  {runs.created_at(run)[:19]}  {prune.size(run) / 1e6:,.1f} MB" for run in chosen.old]

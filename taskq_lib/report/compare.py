@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from taskq_lib import workload
 from taskq_lib.analysis import compare, history
 from taskq_lib.analysis.compare import Margins
 from taskq_lib.analysis.compare_run import Measured, measure
@@ -17,13 +18,9 @@ from taskq_lib.errors import BadInput, RunDamaged, TaskqError
 from taskq_lib.report import runs
 from taskq_lib.report.parameters import Value
 from taskq_lib.report.runs import Run
-from taskq_lib.workload import Workload
 
 #: So many runs at most are a baseline that was not named, and a history.
 MAX_BASELINE, MAX_HISTORY = 5, 50
-
-#: What makes the tasks what they are; the seed only draws others of the same kind.
-_WORKLOAD = [one.name for one in dataclasses.fields(Workload) if one.name != "seed"]
 
 #: Parameters that name a run or how it is read, and change nothing of it.
 _NOT_OF_THE_RUN = {
@@ -150,20 +147,13 @@ def like(run: Run, limit: int = MAX_HISTORY - 1) -> list[Run]:
             theirs = other.results()
         except RunDamaged:
             continue
-        is_like = theirs.get("state") == "complete" and _kind(theirs) == _kind(own)
+        is_like = theirs.get("state") == "complete" and runs.kind_of(theirs) == runs.kind_of(own)
         earlier = str(theirs.get("created_at", "")) < str(own.get("created_at", ""))
         if is_like and earlier and (other.folder / "tasks.parquet").is_file():
             found.append(other)
             if len(found) == limit:
                 break
     return found
-
-
-def _kind(results: Mapping[str, Any]) -> list[Any]:
-    """Return what two runs must have in common to be comparable."""
-    parameters = results.get("parameters", {})
-    names = ["region", "stack_name", *_WORKLOAD]
-    return [results.get("target"), *(parameters.get(name) for name in names)]
 
 
 def _texts(row: dict[Any, Any]) -> tuple[str, ...]:
@@ -215,7 +205,7 @@ def _plain(value: object) -> str:
 
 def _caution(changed: pd.DataFrame) -> str:
     """Say where what was asked of the runs differs, so that it is not taken for what became of it."""
-    names = {f"parameter {name}": name for name in _WORKLOAD} | {"target": "target"}
+    names = {f"parameter {name}": name for name in workload.KIND} | {"target": "target"}
     differing = [names[what] for what in changed["what"] if what in names]
     return f" Not the same was asked of them ({', '.join(differing)} differ)." if differing else ""
 

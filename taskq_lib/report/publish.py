@@ -30,7 +30,7 @@ def check_clean(paths: list[Path]) -> None:
     found = {
         path.name: kinds
         for path in paths
-        if path.suffix != ".parquet" and (kinds := scrub.leaks(path.read_text(encoding="utf-8"), own))
+        if path.suffix != ".parquet" and (kinds := scrub.leaks(path.read_text(encoding="utf-8", errors="replace"), own))
     }
     if found:
         told = "; ".join(f"{name}: {', '.join(kinds)}" for name, kinds in found.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -15,6 +16,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
+@cache
 def environment() -> jinja2.Environment:
     """Return the templates; in them what is missing is empty, however deep."""
     found = jinja2.Environment(

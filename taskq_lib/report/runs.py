@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from taskq_lib import PROJECT_ROOT
+from taskq_lib import PROJECT_ROOT, workload
 from taskq_lib.errors import BadInput, RunDamaged, RunExists, RunNotFound
 from taskq_lib.lock import alone
 from taskq_worker.contract import is_id
@@ -226,6 +226,13 @@ def at(place: str, root: str | Path = DEFAULT_ROOT) -> Run:
         raise run.damaged(_RESULTS, ValueError(f"its run_id is {run_id!r}, which is no id"))
     # A copy may lie under another name; the run keeps its own.
     return Run(id=run_id, folder=folder)
+
+
+def kind_of(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what two runs share where they can be compared: target, region, stack and workload, whatever the seed."""
+    given = results.get("parameters", {})
+    values = [results.get("target"), *(given.get(name) for name in ("region", "stack_name", *workload.KIND))]
+    return tuple(map(repr, values))
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +13,8 @@ from markupsafe import Markup
 
 from taskq_lib.errors import RunDamaged
 from taskq_lib.report import rendering, summary, words
-from taskq_lib.report.runs import Run, listed, root_folder
+from taskq_lib.report.runs import Run, kind_of, listed, root_folder
 from taskq_lib.report.summary import Summary, Tone
-from taskq_lib.workload import Workload
 
 #: Size of a trend in pixels, its margin, and how many runs it shows at most.
 _WIDTH, _HEIGHT, _MARGIN, _N_SHOWN = 110, 24, 3, 20
@@ -60,7 +58,7 @@ class Row:
     @property
     def latency(self) -> Mapping[str, Any]:
         """The percentiles of its end-to-end latency; empty where there are none."""
-        return _of(self.results, "latency", "end_to_end_s")
+        return summary.section(self.results, "latency", "end_to_end_s")
 
 
 def write(root: str | Path) -> Path:
@@ -79,10 +77,10 @@ def write(root: str | Path) -> Path:
 def rows(root: str | Path) -> list[Row]:
     """Return the rows of the list, the newest first, each with the trend of its workload until then."""
     found = [_row(run) for run in listed(root) if (run.folder / "index.html").is_file()]
-    courses: dict[str, list[Row]] = defaultdict(list)
+    courses: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     trends = []
     for row in reversed(found):
-        course = courses[_workload(row.results)]
+        course = courses[kind_of(row.results)]
         course.append(row)
         trends.append(_trend(course[-_N_SHOWN:]))
     return [dataclasses.replace(row, trend=trend) for row, trend in zip(found, reversed(trends), strict=True)]
@@ -93,13 +91,6 @@ def _row(run: Run) -> Row:
         return Row(run=run, results=run.results())
     except RunDamaged as error:
         return Row(run=run, results={}, damaged=str(error.args[0]))
-
-
-def _workload(results: Mapping[str, Any]) -> str:
-    """Return what two runs must share to be compared: where they ran, and what tasks they made but for the seed."""
-    names = {field.name for field in dataclasses.fields(Workload)} - {"seed"} | {"target", "region", "stack_name"}
-    given = _of(results, "parameters")
-    return json.dumps({name: given.get(name) for name in sorted(names)}, default=str)
 
 
 def _trend(course: Sequence[Row]) -> Trend | None:
@@ -121,10 +112,3 @@ def _trend(course: Sequence[Row]) -> Trend | None:
         y=round(places[-1][1], 1),
         says=f"{name} of {len(known)} runs: {', '.join(map(words.seconds, known))}",
     )
-
-
-def _of(results: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    found: Any = results
-    for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}

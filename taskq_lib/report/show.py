@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -17,9 +15,9 @@ from matplotlib.axes import Axes
 from pandas.api import types
 
 from taskq_lib import plots
+from taskq_lib.report.rendering import environment
 from taskq_lib.report.runs import Run, plain
 
-_TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True)
 _MAX_CHARS = 300
 
 
@@ -30,8 +28,10 @@ def table(frame: pd.DataFrame, max_rows: int = 20) -> HTML:
         name for name in frame.columns if types.is_numeric_dtype(frame[name]) and not types.is_bool_dtype(frame[name])
     }
     rows = [list(zip(frame.columns, map(text, row), strict=True)) for row in shown.itertuples(index=False, name=None)]
-    rendered = _TEMPLATES.get_template("table.html.j2").render(
-        names=frame.columns, numeric=numeric, rows=rows, n_more=len(frame) - len(shown)
+    rendered = (
+        environment()
+        .get_template("table.html.j2")
+        .render(names=frame.columns, numeric=numeric, rows=rows, n_more=len(frame) - len(shown))
     )
     return HTML(rendered)  # type: ignore[no-untyped-call]
 

@@ -55,6 +55,7 @@ def _stack(target: str, region: str, stack_name: str) -> tuple[str, str]:
 def _run(runs_dir: str) -> tuple[str, str]:
     if not runs.listed(runs_dir):
         return f"none in {runs.root_folder(runs_dir)}", "20_submit makes one"
-    facts = looks.of_run(runs.find("", runs_dir))
-    after = "50_failures and 40_latency look into it" if "closed:" in facts["ledger"] else "30_status closes its ledger"
+    run = runs.find("", runs_dir)
+    facts, is_closed = looks.of_run(run), run.results().get("ledger", {}).get("closed")
+    after = "50_failures and 40_latency look into it" if is_closed else "30_status closes its ledger"
     return f"{facts['run']}, {facts['state']}: {facts['tasks']} tasks; ledger {facts['ledger']}", after

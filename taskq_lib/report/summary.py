@@ -80,9 +80,9 @@ def of(results: Mapping[str, Any]) -> Summary:
 
 
 def _worked(results: Mapping[str, Any]) -> Answer:
-    question, ledger = "Did it work?", _section(results, "ledger")
+    question, ledger = "Did it work?", section(results, "ledger")
     more = [Note("It stopped with", str(results["failure"]))] if results.get("failure") else []
-    for kind, state in _section(results, "breakers").items():
+    for kind, state in section(results, "breakers").items():
         if state != "closed":
             said = str(state).replace("_", "-")
             more.append(Note(f"A circuit breaker is {said}, its tasks wait until a probe completes:", str(kind)))
@@ -104,29 +104,29 @@ def _worked(results: Mapping[str, Any]) -> Answer:
 
 
 def _slow(results: Mapping[str, Any]) -> Answer:
-    question, row = "How slow was it?", _section(results, "latency", "end_to_end_s")
+    question, row = "How slow was it?", section(results, "latency", "end_to_end_s")
     n, median, p99 = row.get("n"), row.get("p50"), row.get("p99")
     # Clocks always differ; a person need know where it shows.
-    n_negative = _section(results, "clocks").get("n_negative")
+    n_negative = section(results, "clocks").get("n_negative")
     clocks = _says(results, "clocks") if is_number(n_negative) and n_negative else []
     more = [*_waited(results), *_censored(results, row), *_says(results, "slowest"), *clocks]
     tone = Tone.CAUTION if clocks or _censored(results, row) else Tone.PLAIN
     if not n or not (is_number(median) or is_number(row.get("max"))):
         return _answer(question, "Not known: no task has come to its end.", Tone.CAUTION, *more)
-    intervals = _section(row, "intervals")
+    intervals = section(row, "intervals")
     parts = [f"median {words.seconds(median)}{_sure(intervals.get('p50'))}"] if is_number(median) else []
     if is_number(p99):
         parts.append(f"p99 {words.seconds(p99)}{_sure(intervals.get('p99'))}")
     else:
         parts.append(f"longest {words.seconds(row.get('max'))}")
-        more.insert(0, f"No p99 is given: it {_section(row, 'why_not').get('p99', 'is not known')}.")
+        more.insert(0, f"No p99 is given: it {section(row, 'why_not').get('p99', 'is not known')}.")
     said = ", ".join(parts)
     return _answer(question, f"{said[0].upper()}{said[1:]}, from enqueued to finished.", tone, *more)
 
 
 def _waited(results: Mapping[str, Any]) -> list[str | Note]:
     """Say what of it was waiting and what was work, which call for different remedies."""
-    medians = [_section(results, "latency", name).get("p50") for name in ("queue_wait_s", "processing_s")]
+    medians = [section(results, "latency", name).get("p50") for name in ("queue_wait_s", "processing_s")]
     if not all(is_number(median) for median in medians):
         return []
     wait, work = map(words.seconds, medians)
@@ -134,16 +134,15 @@ def _waited(results: Mapping[str, Any]) -> list[str | Note]:
 
 
 def _failed(results: Mapping[str, Any]) -> Answer:
-    question, ledger = "What failed, and why?", _section(results, "ledger")
-    rates, dead = _section(results, "failure_rate"), ledger.get("dead_lettered")
+    question, ledger = "What failed, and why?", section(results, "ledger")
+    rates, dead = section(results, "failure_rate"), ledger.get("dead_lettered")
     retried = rates.get("attempts")
     more = [Note(f"Of all attempts {words.percent(retried)} failed.")] if is_number(retried) and retried else []
     if not is_number(dead):
         return _answer(question, "Not known: its tasks were not counted yet.", Tone.CAUTION, *more)
     if not dead:
         return _answer(question, "Nothing failed for good.", Tone.GOOD, *more)
-    groups = results.get("signatures")
-    rows = [row for row in groups if isinstance(row, Mapping)] if isinstance(groups, Sequence) else []
+    rows = _rows(results, "signatures")
     more += [
         Note(f"{words.tasks(row.get('n_tasks', '?'))}:", f"{row.get('signature')} ({row.get('reason')})")
         for row in rows[:_N_SIGNATURES]
@@ -155,17 +154,17 @@ def _failed(results: Mapping[str, Any]) -> Answer:
 
 
 def _lost(results: Mapping[str, Any]) -> Answer:
-    question, ledger = "Was anything lost?", _section(results, "ledger")
+    question, ledger = "Was anything lost?", section(results, "ledger")
     n_lost, n_open = ledger.get("lost"), ledger.get("open")
     if not (is_number(n_lost) and is_number(n_open)):
         return _answer(question, "Not known: the ledger was not closed yet; 30_status closes it.", Tone.CAUTION)
     more = [Note(f"{words.account(ledger)}.")]
     for name in ("lost", "open"):
-        ids, n = (_section(ledger, f"{name}_ids").get(part) for part in ("ids", "total"))
+        ids, n = (section(ledger, f"{name}_ids").get(part) for part in ("ids", "total"))
         if ids and isinstance(ids, list):
             rest = f" and {words.count(n - _N_IDS)} more" if is_number(n) and n > _N_IDS else ""
             more.append(Note(f"{name.capitalize()}:", f"{', '.join(map(str, ids[:_N_IDS]))}{rest}"))
-    read = _section(results, "read")
+    read = section(results, "read")
     if read.get("dead_is_whole") is False:
         listed = f"{words.count(read.get('n_listed', '?'))} of about {words.count(read.get('n_dead', '?'))}"
         more.append(Note(f"Only {listed} dead letters were listed; a task whose letter was not is open here."))
@@ -179,7 +178,7 @@ def _lost(results: Mapping[str, Any]) -> Answer:
 
 
 def _compared(results: Mapping[str, Any]) -> Answer:
-    question, found = "Better or worse than before?", _section(results, "compare")
+    question, found = "Better or worse than before?", section(results, "compare")
     short, tone = {
         "pass": ("Not worse than before.", Tone.GOOD),
         "fail": ("Worse than before.", Tone.BAD),
@@ -218,7 +217,7 @@ def objective(row: Mapping[str, Any]) -> str:
 
 def _censored(results: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
     """Say that tasks are open, and what is known of the percentiles with them."""
-    known = _section(results, "censored")
+    known = section(results, "censored")
     n = known.get("n_open", row.get("n_censored"))
     if not is_number(n) or n <= 0:
         return []
@@ -237,7 +236,7 @@ def _sure_share(row: Mapping[str, Any]) -> str:
 
 
 def _says(results: Mapping[str, Any], name: str) -> list[str]:
-    said = _section(results, name).get("says")
+    said = section(results, name).get("says")
     return [str(said)] if said else []
 
 
@@ -256,7 +255,7 @@ def _rows(results: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     return [row for row in found if isinstance(row, Mapping)] if isinstance(found, list) else []
 
 
-def _section(results: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+def section(results: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     """Return a section of the results, however deep; empty where it is missing or no section."""
     found: Any = results
     for name in names:

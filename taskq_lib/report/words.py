@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from taskq_lib.analysis.compare import UNITS, signed
+
 
 def seconds(value: object) -> str:
     """Write a duration in seconds: three significant digits and a unit; `-` where it is no number."""
@@ -36,10 +38,7 @@ def figure(value: object, unit: object = "") -> str:
 
 def change(value: object, unit: object = "") -> str:
     """Write a difference with its sign: in per cent of the baseline, of a `share` in percentage points."""
-    if not is_number(value):
-        return "-"
-    digits = f"{100 * value:+,.0f}" if abs(value) >= 1 else f"{100 * value:+.3g}"
-    return f"{digits} {'points' if unit == 'share' else '%'}"
+    return f"{signed(value)} {UNITS.get(str(unit), '%')}" if is_number(value) else "-"
 
 
 def between(bounds: object, write: Any = seconds) -> str:

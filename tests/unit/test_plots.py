@@ -1,7 +1,6 @@
 """The figures: they show the numbers they are given, and never break on what a run may hold."""
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
@@ -11,12 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from taskq_lib import plot_axes, plots
 from taskq_lib.analysis import failures, latency, throughput
 from taskq_lib.errors import BadInput
+from tests.unit.figures import png, texts
 from tests.unit.frames import Run, attempts_frame, dead_frame, manifest_frame, synthetic_run, tasks_frame
+
+pytestmark = pytest.mark.usefixtures("quiet_figures")
 
 #: Each figure from the frames of a run.
 FIGURES: dict[str, Callable[[Run], Any]] = {
@@ -34,34 +35,9 @@ FIGURES: dict[str, Callable[[Run], Any]] = {
 wild_text = st.text(st.sampled_from("$\\^_{}%&~#<>'\"\n\t\r\x00 aé…")) | st.just("$\\frac{1}$" * 20)
 
 
-@pytest.fixture(autouse=True)
-def quiet_figures() -> Iterator[None]:
-    """Draw into memory, in the kit's style, and leave no figure and no setting behind."""
-    with mpl.rc_context():
-        mpl.use("Agg")
-        plots.style()
-        yield
-        plt.close("all")
-
-
 def panels(drawn: Axes | tuple[Axes, Axes]) -> list[Axes]:
     """Give the axes of a figure as a list."""
     return list(drawn) if isinstance(drawn, tuple) else [drawn]
-
-
-def png(ax: Axes) -> bytes:
-    """Draw the figure of `ax` for good, as a report does; what cannot be drawn raises here."""
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def texts(ax: Axes) -> str:
-    """Give what stands on the axes beside the data, title and tick labels included."""
-    labels = [*ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels()]
-    return "\n".join([ax.get_title(loc="left"), *(label.get_text() for label in labels)])
 
 
 @pytest.mark.parametrize("name", FIGURES)

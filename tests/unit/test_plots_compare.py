@@ -1,32 +1,19 @@
 """The figures of a comparison show the numbers they are given, and never break on what runs may hold."""
 
-import io
-from collections.abc import Iterator
-
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from benchmarks.queue_simulator import simulate
-from taskq_lib import plot_axes, plots, plots_compare
+from taskq_lib import plot_axes, plots_compare
 from taskq_lib.analysis import compare, history
 from taskq_lib.analysis.compare_run import Measured, measure
 from taskq_lib.errors import BadInput
+from tests.unit.figures import png
 from tests.unit.frames import tasks_frame
 
-
-@pytest.fixture(autouse=True)
-def quiet_figures() -> Iterator[None]:
-    """Draw into memory, in the kit's style, and leave no figure and no setting behind."""
-    with mpl.rc_context():
-        mpl.use("Agg")
-        plots.style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("quiet_figures")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +24,7 @@ def pair() -> tuple[Measured, Measured]:
 
 def drawn(ax: Axes) -> str:
     """Draw the figure for good, as a report does; returns the text for who cannot see it."""
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)
-    figure.savefig(io.BytesIO(), format="png")
+    png(ax)
     return plot_axes.describe(ax)
 
 

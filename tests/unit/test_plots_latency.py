@@ -1,22 +1,22 @@
 """The figures of latency, flow and failures over time: they show what they are given, whatever a run may hold."""
 
-import io
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from taskq_lib import plots, plots_flow, plots_latency
 from taskq_lib.analysis import censored, decomposition, failures, latency, seconds, throughput
 from taskq_lib.errors import BadInput
 from taskq_lib.report.marks import COLUMNS
+from tests.unit.figures import png, texts
 from tests.unit.frames import Run, at, attempts_frame, dead_frame, manifest_frame, synthetic_run, tasks_frame
+
+pytestmark = pytest.mark.usefixtures("quiet_figures")
 
 READ_AT = at(100_000).to_pydatetime()
 NO_MARKS = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
@@ -58,31 +58,6 @@ def skewed(ahead_s: float, *, one_type: bool = False) -> Run:
     run = synthetic_run(300, types=("SEND_EMAIL",) if one_type else ("SEND_EMAIL", "IMAGE_RESIZE"))
     run.tasks["enqueued_at"] += pd.Timedelta(seconds=ahead_s)
     return run
-
-
-@pytest.fixture(autouse=True)
-def quiet_figures() -> Iterator[None]:
-    """Draw into memory, in the kit's style, and leave no figure and no setting behind."""
-    with mpl.rc_context():
-        mpl.use("Agg")
-        plots.style()
-        yield
-        plt.close("all")
-
-
-def png(ax: Axes) -> bytes:
-    """Draw the figure of `ax` for good, as a report does; what cannot be drawn raises here."""
-    figure = ax.get_figure(root=True)
-    assert isinstance(figure, Figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def texts(ax: Axes) -> str:
-    """Give what stands on the axes beside the data, title and tick labels included."""
-    labels = [*ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels()]
-    return "\n".join([ax.get_title(loc="left"), *(label.get_text() for label in labels)])
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1,8 +1,5 @@
 """The control room: five panels on one axis of time, that show what they are given and say what there is none of."""
 
-from collections.abc import Iterator
-
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -13,18 +10,10 @@ from taskq_lib import plots, plots_monitor
 from taskq_lib.analysis import monitor
 from taskq_lib.aws import live, metrics
 from taskq_lib.errors import BadInput
+from tests.unit.figures import png
 from tests.unit.frames import Run, at, attempts_frame, synthetic_run, tasks_frame
-from tests.unit.test_plots import png
 
-
-@pytest.fixture(autouse=True)
-def quiet_figures() -> Iterator[None]:
-    """Draw into memory, in the kit's style, and leave no figure and no setting behind."""
-    with mpl.rc_context():
-        mpl.use("Agg")
-        plots.style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("quiet_figures")
 
 
 def course(run: Run) -> pd.DataFrame:

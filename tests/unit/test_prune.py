@@ -43,6 +43,13 @@ def test_nothing_goes_unless_it_is_said_twice(root: Path, capsys: pytest.Capture
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
+def test_a_folder_that_is_none_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no folder of runs nothing can be said of old ones, least of all that there are none."""
+    for folder in (root / "r1" / "index.html", root / "nowhere"):
+        assert main(["prune", "--runs-dir", str(folder), "--keep", "1"]) == 2
+        assert f"There is no folder {folder}." in capsys.readouterr().err
+
+
 def test_the_newest_stay(root: Path) -> None:
     """--keep N leaves the N newest runs, and whatever is no run or does not say how old it is."""
     assert main(["prune", "--runs-dir", str(root), "--keep", "1", "--yes"]) == 0
